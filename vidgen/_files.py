@@ -1,0 +1,121 @@
+"""Files and folders that appear whole or not at all: written beside, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vidgen.errors import StorageError
+
+#: Every unfinished file or folder starts with this, so that leftovers of a kill are easy to tell.
+PARTIAL_PREFIX = ".partial-"
+
+
+def _partial_name(path: Path) -> Path:
+    # The suffix stays last: encoders choose the container by it.
+    return path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Turn an ``OSError`` met while writing ``path`` into our error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        cause, fix = "the disk is full", f"free space on the disk of {path.parent} and run the command again"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        cause, fix = "no permission to write there", "choose another output path"
+    else:
+        cause, fix = "the path cannot be written", "choose another output path"
+    return StorageError(f"cannot write {path}", seen=error.strerror or str(error), cause=cause, fix=fix)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; rename it onto ``path`` when the block ends well.
+
+    The content is synced to disk before the rename, so that a power cut leaves either the old or the new
+    file. On any exception the partial file is removed and ``path`` is as it was.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    path = Path(path)
+    partial = _partial_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; rename it onto ``path`` when the block ends well.
+
+    Args:
+        replace: an existing folder at ``path`` is removed just before the rename; without it an existing
+            non-empty folder is an error.
+
+    Raises:
+        StorageError: the folder cannot be written, or exists and ``replace`` is false.
+    """
+    path = Path(path)
+    if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
+        raise StorageError(
+            f"cannot write {path}",
+            seen="it exists and is not empty",
+            cause="an earlier run wrote it",
+            fix=f"choose another path, or remove it: rm -r {path}",
+        )
+    partial = _partial_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        for file in sorted(partial.rglob("*")):
+            if file.is_file():
+                _sync(file)
+        if path.exists():
+            retired = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-old-{path.name}")
+            os.replace(path, retired)
+            os.replace(partial, path)
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            os.replace(partial, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` atomically as indented JSON with a final newline."""
+    with atomic_file(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's content, read in blocks."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
