@@ -1,0 +1,1 @@
+"""Networks as plain torch modules, their configurations, and checkpoints of them."""
