@@ -1,0 +1,1 @@
+"""Running an artifact: backends, latents, the batch sampler and the sinks. Imports torch only for its backend."""

@@ -1,0 +1,221 @@
+"""The side-car manifest ARTIFACT.json: what an artifact is, what made it, and what was verified (contracts 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidgen._files import sha256, write_json
+from vidgen.errors import ArtifactError
+from vidgen.models.config import (
+    FramesRule,
+    ModelConfig,
+    ModelInterface,
+    TensorSpec,
+    config_from,
+)
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ArrowCheck:
+    """The verification of one arrow, e.g. torch -> ONNX float32.
+
+    Attributes:
+        arrow: ``"torch -> onnx"``, ``"onnx -> fp16"``, ...
+        cases: what was run, e.g. ``"batch 1, time 1"``.
+        max_grey_levels: largest absolute difference over all cases, in 8-bit grey levels (255 / 2 of the raw range).
+        psnr: in dB over all cases; None where the two are equal.
+        worst_sample: the case and sample index where the largest difference was.
+        tolerance_grey_levels: what was allowed.
+    """
+
+    arrow: str
+    cases: tuple[str, ...]
+    max_grey_levels: float
+    psnr: float | None
+    worst_sample: str
+    tolerance_grey_levels: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cases", tuple(self.cases))
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How floating-point tensors are held: ``float32`` or ``float16``, and the share of them in half (0..1)."""
+
+    kind: str = "float32"
+    half_share: float = 0.0
+    kept_float32: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kept_float32", tuple(self.kept_float32))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is; also made on the fly for a checkpoint, which needs no file.
+
+    Attributes:
+        interface: inputs, output, frame rule. fps: frames a second of the training data.
+        sha256: of the artifact; "" for a checkpoint opened directly.
+        onnx_sha256: of the ONNX file an engine was built from ("" otherwise).
+        checkpoint_sha256: of the checkpoint.
+        lowering: ``cpu`` or ``tensorrt``. opset: of the ONNX file, 0 where there is none.
+        builder: name and version of what wrote the artifact. target: architectures of an engine.
+        rebuild: one command line that makes the artifact again.
+    """
+
+    model: str
+    config: ModelConfig
+    interface: ModelInterface
+    fps: float
+    labels: tuple[str, ...] = ()
+    step: int = 0
+    data: Mapping[str, Any] | None = None
+    precision: Precision = field(default_factory=Precision)
+    sha256: str = ""
+    onnx_sha256: str = ""
+    checkpoint_sha256: str = ""
+    lowering: str = ""
+    opset: int = 0
+    builder: str = ""
+    target: tuple[str, ...] = ()
+    verification: tuple[ArrowCheck, ...] = ()
+    rebuild: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored."""
+        values = dataclasses.asdict(self)
+        values.pop("interface")
+        return {
+            "format": FORMAT,
+            **values,
+            "inputs": [dataclasses.asdict(spec) for spec in self.interface.inputs],
+            "outputs": [dataclasses.asdict(self.interface.output)],
+            "frames": dataclasses.asdict(self.interface.frames),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
+        """The manifest of stored values.
+
+        Raises:
+            KeyError, TypeError, ValueError: a part is missing or of the wrong type.
+            SettingsError: the model is unknown.
+        """
+        rest = dict(values)
+        if rest.pop("format") != FORMAT:
+            raise ValueError(f"format {values['format']!r}, expected {FORMAT}")
+        inputs = tuple(_spec(spec) for spec in rest.pop("inputs"))
+        (output,) = (_spec(spec) for spec in rest.pop("outputs"))
+        frames = FramesRule(**rest.pop("frames"))
+        config = config_from(rest["model"], rest.pop("config"))
+        precision = Precision(**rest.pop("precision"))
+        verification = tuple(ArrowCheck(**check) for check in rest.pop("verification"))
+        labels, target = tuple(rest.pop("labels")), tuple(rest.pop("target"))
+        return cls(
+            config=config,
+            interface=ModelInterface(inputs, output, frames),
+            precision=precision,
+            verification=verification,
+            labels=labels,
+            target=target,
+            **rest,
+        )
+
+
+def _spec(values: Mapping[str, Any]) -> TensorSpec:
+    bounds = values["range"]
+    return TensorSpec(
+        values["name"],
+        values["dtype"],
+        tuple(values["shape"]),
+        values["kind"],
+        None if bounds is None else (float(bounds[0]), float(bounds[1])),
+    )
+
+
+def manifest_path(artifact: Path) -> Path:
+    """``g3an.onnx`` -> ``g3an.onnx.json``."""
+    return artifact.with_name(artifact.name + ".json")
+
+
+def write_manifest(artifact: Path, manifest: Manifest) -> Path:
+    """Write the manifest beside its artifact, atomically; return its path."""
+    path = manifest_path(artifact)
+    write_json(path, manifest.to_dict())
+    return path
+
+
+def read_manifest(artifact: str | Path) -> Manifest:
+    """The manifest of an .onnx or .plan file, after checking that the file's hash matches.
+
+    Raises:
+        ArtifactError: artifact or manifest missing, not readable, or the hash differs.
+    """
+    artifact = Path(artifact)
+    path = manifest_path(artifact)
+    if not artifact.is_file():
+        raise ArtifactError(
+            f"cannot open artifact {artifact}",
+            seen="no such file" if not artifact.exists() else "not a file",
+            cause="a wrong path, or the export did not finish",
+            fix=f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+        )
+    if not path.is_file():
+        raise ArtifactError(
+            f"cannot open artifact {artifact}",
+            seen=f"no manifest {path}",
+            cause="the file was made by another program, or moved without its .json",
+            fix=f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+        )
+    try:
+        manifest = Manifest.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"cannot read manifest {path}",
+            seen=f"{type(error).__name__}: {error}",
+            cause="the file is truncated, was edited, or comes from another version",
+            fix=f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+        ) from error
+    found = sha256(artifact)
+    if found != manifest.sha256:
+        raise ArtifactError(
+            f"refusing artifact {artifact}",
+            seen=f"SHA-256 {found[:12]}..., expected {manifest.sha256[:12]}... from {path.name}",
+            cause="the file was changed or replaced after it was exported",
+            fix=manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+        )
+    return manifest
+
+
+def checkpoint_manifest(checkpoint: str | Path, output: str = "uint8") -> Manifest:
+    """A manifest for a checkpoint that is run directly by the torch backend.
+
+    Raises:
+        CheckpointError: missing, truncated or foreign.
+    """
+    from vidgen.models.checkpoint import read_info
+
+    info = read_info(checkpoint)
+    return Manifest(
+        model=info.model,
+        config=info.config,
+        interface=info.config.interface(output),
+        fps=info.data.fps if info.data else DEFAULT_FPS,
+        labels=info.data.labels if info.data else (),
+        step=info.step,
+        data=dataclasses.asdict(info.data) if info.data else None,
+        checkpoint_sha256=sha256(Path(checkpoint)),
+    )
+
+
+#: The reference programs' video writer uses 25 frames a second where nothing is known of the data.
+DEFAULT_FPS = 25.0
