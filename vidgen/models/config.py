@@ -118,9 +118,7 @@ class G3ANConfig:
         if self.mode not in G3AN_MODES:
             raise _bad_config("mode", self.mode, "one of " + ", ".join(G3AN_MODES))
         if self.attention_merge not in ATTENTION_MERGES:
-            raise _bad_config(
-                "attention_merge", self.attention_merge, "one of " + ", ".join(ATTENTION_MERGES)
-            )
+            raise _bad_config("attention_merge", self.attention_merge, "one of " + ", ".join(ATTENTION_MERGES))
         if self.use_attention and self.ch % 2:
             raise _bad_config("ch", self.ch, "an even number when attention is on (4 ch must divide by 8)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -45,9 +46,7 @@ def _deconvolution(
 ) -> list[nn.Module]:
     """Transposed convolution with spectral norm, batch norm, ReLU; each triple is kernel, stride, padding."""
     (k_s, s_s, p_s), (k_t, s_t, p_t) = spatial, temporal
-    convolution = nn.ConvTranspose3d(
-        in_channels, out_channels, (k_t, k_s, k_s), (s_t, s_s, s_s), (p_t, p_s, p_s)
-    )
+    convolution = nn.ConvTranspose3d(in_channels, out_channels, (k_t, k_s, k_s), (s_t, s_s, s_s), (p_t, p_s, p_s))
     return [spectral_norm(convolution), nn.BatchNorm3d(out_channels), nn.ReLU(inplace=True)]
 
 
@@ -119,9 +118,7 @@ class TemporalSelfAttention(_SelfAttention):
     def forward(self, x: Tensor) -> Tensor:
         """gamma * merged attention + x."""
         b, c, t, h, w = x.shape
-        query, key, value = (
-            conv(x).permute(0, 3, 4, 2, 1) for conv in (self.q_conv, self.k_conv, self.v_conv)
-        )
+        query, key, value = (conv(x).permute(0, 3, 4, 2, 1) for conv in (self.q_conv, self.k_conv, self.v_conv))
         attended = self.attend(query, key, value)  # b h w t c
         if self.merge == "reference":
             merged = attended.contiguous().view(b, h, w, c, t).permute(0, 3, 4, 1, 2)
@@ -137,8 +134,7 @@ class SpatialSelfAttention(_SelfAttention):
         """gamma * merged attention + x."""
         b, c, t, h, w = x.shape
         query, key, value = (
-            conv(x).permute(0, 2, 3, 4, 1).reshape(b, t, h * w, -1)
-            for conv in (self.q_conv, self.k_conv, self.v_conv)
+            conv(x).permute(0, 2, 3, 4, 1).reshape(b, t, h * w, -1) for conv in (self.q_conv, self.k_conv, self.v_conv)
         )
         attended = self.attend(query, key, value)  # b t hw c
         if self.merge == "reference":
@@ -222,7 +218,7 @@ class VideoDiscriminator(_Discriminator):
     def __init__(self, ch: int = 64) -> None:
         widths = [3, ch, 2 * ch, 4 * ch, 8 * ch]
         convolutions: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in itertools.pairwise(widths):
             convolutions += [
                 nn.Conv3d(before, after, (1, 4, 4), (1, 2, 2), (0, 1, 1)),
                 nn.Conv3d(after, after, (4, 1, 1)),
@@ -237,7 +233,7 @@ class ImageDiscriminator(_Discriminator):
     def __init__(self, ch: int = 64) -> None:
         widths = [3, ch, 2 * ch, 4 * ch, 8 * ch]
         convolutions: list[nn.Module] = [
-            nn.Conv2d(before, after, 4, 2, 1) for before, after in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(before, after, 4, 2, 1) for before, after in itertools.pairwise(widths)
         ]
         super().__init__([*convolutions, nn.Conv2d(8 * ch, 1, 4)])
 
