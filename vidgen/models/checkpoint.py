@@ -149,11 +149,11 @@ def load_generator(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
     Raises:
         CheckpointError: missing, truncated, foreign, or its tensors do not fit its configuration.
     """
-    from vidgen.models.registry import family
+    from vidgen.models.registry import build_generator
 
     info = read_info(path)
     tensors = load_tensors(path)
-    generator = family(info.model).build_generator(info.config)
+    generator = build_generator(info.model, info.config)
     load_into(generator, tensors, path)
     return generator.eval(), info
 
