@@ -149,11 +149,12 @@ def load_generator(path: str | Path) -> tuple[nn.Module, CheckpointInfo]:
     Raises:
         CheckpointError: missing, truncated, foreign, or its tensors do not fit its configuration.
     """
-    from vidgen.models.registry import build_generator
+    from vidgen.models.registry import build_network
 
     info = read_info(path)
+    info.config.interface()  # refuses what is no generator
     tensors = load_tensors(path)
-    generator = build_generator(info.model, info.config)
+    generator = build_network(info.config)
     load_into(generator, tensors, path)
     return generator.eval(), info
 

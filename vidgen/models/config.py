@@ -143,8 +143,40 @@ def _bad_config(name: str, value: object, expected: str) -> SettingsError:
     )
 
 
-ModelConfig = G3ANConfig
-CONFIGS: dict[str, type[ModelConfig]] = {"g3an": G3ANConfig}
+@dataclass(frozen=True)
+class G3ANDiscriminatorConfig:
+    """Sizes of a G3AN discriminator (spec g3an 2).
+
+    Attributes:
+        kind: ``video`` or ``image``. ch: base width.
+    """
+
+    kind: Literal["video", "image"]
+    ch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("video", "image"):
+            raise _bad_config("kind", self.kind, "video or image")
+        if not isinstance(self.ch, int) or isinstance(self.ch, bool) or self.ch < 1:
+            raise _bad_config("ch", self.ch, "a whole number of at least 1")
+
+    def interface(self, output: str = "uint8") -> ModelInterface:
+        """A discriminator makes no videos.
+
+        Raises:
+            SettingsError: always.
+        """
+        raise SettingsError(
+            "cannot sample or export a discriminator",
+            seen=f"a G3AN {self.kind} discriminator, expected a generator",
+            cause="the file of another network of the same run was given",
+            fix="use the generator's checkpoint (G_*.safetensors)",
+        )
+
+
+ModelConfig = G3ANConfig | G3ANDiscriminatorConfig
+#: Model name in a checkpoint -> its configuration.
+CONFIGS: dict[str, type[ModelConfig]] = {"g3an": G3ANConfig, "g3an_discriminator": G3ANDiscriminatorConfig}
 
 
 def config_from(model: str, values: Mapping[str, Any]) -> ModelConfig:

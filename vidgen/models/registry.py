@@ -1,29 +1,19 @@
-"""The model families: how to build the generator of a configuration."""
+"""The model families: how to build the network of a configuration."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vidgen.errors import SettingsError
-from vidgen.models.config import CONFIGS, ModelConfig
+from vidgen.models.config import G3ANConfig, ModelConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def build_generator(model: str, config: ModelConfig) -> nn.Module:
-    """A freshly initialised generator of a family, on the CPU, in training mode.
+def build_network(config: ModelConfig) -> nn.Module:
+    """A freshly initialised network of this configuration, on the CPU, in training mode."""
+    from vidgen.models.g3an import Generator, ImageDiscriminator, VideoDiscriminator
 
-    Raises:
-        SettingsError: no such family.
-    """
-    if model == "g3an":
-        from vidgen.models.g3an import Generator
-
+    if isinstance(config, G3ANConfig):
         return Generator(config)
-    raise SettingsError(
-        f"unknown model {model!r}",
-        seen=f"{model!r}, expected one of {', '.join(sorted(CONFIGS))}",
-        cause="a typing error, or a model of a newer version",
-        fix="vidgen train --help",
-    )
+    return VideoDiscriminator(config.ch) if config.kind == "video" else ImageDiscriminator(config.ch)
