@@ -1,0 +1,1 @@
+"""Training: settings and presets, the loops, and checkpoints that survive a kill."""

@@ -1,0 +1,115 @@
+"""Training windows from a clip store, in an order that depends on the seed and the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vidgen.data.store import ClipStore
+from vidgen.errors import DataError
+
+#: Frames of a training window (spec g3an 4).
+WINDOW = 16
+# Stream numbers keep the order and the windows independent of each other under one seed.
+_ORDER, _WINDOWS = 1, 2
+
+
+def check_store(store: ClipStore, batch_size: int) -> None:
+    """Refuse a store that cannot train: wrong size, too few or too short clips.
+
+    Raises:
+        DataError: with what to prepare instead.
+    """
+    info = store.info
+    again = "vidgen data prepare SRC OUT --size 64"
+    if (info.height, info.width) != (64, 64):
+        raise DataError(
+            f"cannot train on {store.path}",
+            seen=f"frames of {info.width}x{info.height}, expected 64x64",
+            cause="the store was prepared for another size",
+            fix=again,
+        )
+    short = [clip.source for clip in store.clips if clip.length < WINDOW]
+    if short:
+        raise DataError(
+            f"cannot train on {store.path}",
+            seen=f"{len(short)} clips of fewer than {WINDOW} frames, e.g. {short[0]}",
+            cause="the store was prepared without a lower limit",
+            fix=f"{again} --min-frames {WINDOW}",
+        )
+    if len(store) < batch_size:
+        raise DataError(
+            f"cannot train on {store.path}",
+            seen=f"{len(store)} clips, expected at least one batch of {batch_size}",
+            cause="incomplete batches are dropped, so that no step would be made",
+            fix=f"--set batch_size={max(1, len(store))}, or prepare more clips",
+        )
+
+
+def window_times(length: int, frame_steps: Sequence[int], generator: np.random.Generator) -> list[int]:
+    """Frame numbers of one random window of 16 frames (spec g3an 4).
+
+    A step is drawn with equal chance from ``frame_steps``; the start is uniform over 0 .. length - 16 step,
+    inclusive. A clip too short for the step drawn takes the largest step that fits (at least 1).
+    """
+    step = int(generator.choice(np.asarray(frame_steps)))
+    step = max(1, min(step, length // WINDOW))
+    start = int(generator.integers(0, length - WINDOW * step, endpoint=True))
+    return [start + i * step for i in range(WINDOW)]
+
+
+class WindowDataset(Dataset[Tensor]):
+    """Windows of a store as float tensors [3, 16, 64, 64] in [-1, 1], addressed by (epoch, clip)."""
+
+    def __init__(self, path: Path, seed: int, frame_steps: Sequence[int]) -> None:
+        self.store = ClipStore.open(path)
+        self.seed = seed
+        self.frame_steps = tuple(frame_steps)
+
+    def __getitem__(self, key: tuple[int, int]) -> Tensor:
+        epoch, clip = key
+        generator = np.random.default_rng([self.seed, _WINDOWS, epoch, clip])
+        times = window_times(self.store.clips[clip].length, self.frame_steps, generator)
+        frames = torch.from_numpy(self.store.frames(clip, times))
+        return frames.permute(3, 0, 1, 2).float().div(255.0).sub(0.5).div(0.5)
+
+
+class StepSampler(Sampler[list[tuple[int, int]]]):
+    """The (epoch, clip) keys of each step's batch from ``first_step`` on, for ever; this process's share of them.
+
+    Every epoch is a fresh permutation of all clips; an incomplete last batch is dropped. A rank takes every
+    ``world``-th element of the batch, so that the global batch is the same for any number of processes.
+    """
+
+    def __init__(self, clips: int, batch_size: int, seed: int, first_step: int, rank: int, world: int) -> None:
+        self.clips, self.batch_size, self.seed = clips, batch_size, seed
+        self.first_step, self.rank, self.world = first_step, rank, world
+        self.steps_an_epoch = clips // batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        step = self.first_step
+        while True:
+            epoch, offset = divmod(step, self.steps_an_epoch)
+            order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.clips)
+            while offset < self.steps_an_epoch:
+                batch = order[offset * self.batch_size : (offset + 1) * self.batch_size]
+                yield [(epoch, int(clip)) for clip in batch[self.rank :: self.world]]
+                offset += 1
+                step += 1
+
+
+def window_batches(dataset: WindowDataset, sampler: StepSampler, workers: int, pin_memory: bool) -> Iterator[Tensor]:
+    """Batches [B / world, 3, 16, 64, 64] for ever, loaded by ``workers`` processes (0: in this one)."""
+    loader = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        multiprocessing_context="spawn" if workers else None,
+    )
+    return iter(loader)

@@ -1,0 +1,109 @@
+"""What a run tells the world: stats.jsonl, TensorBoard scalars and videos, validation grids, printed lines."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidgen._files import atomic_file
+from vidgen._imports import require
+from vidgen.trainer.g3an import Losses
+
+#: TensorBoard's default speed of videos.
+_TENSORBOARD_FPS = 4
+
+
+class Journal:
+    """Writes the record of a run; a continued run drops what was written after the step it resumes from.
+
+    Args:
+        run: the run's folder. step: steps already made; later lines are dropped.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        require("tensorboard", "log training curves")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run = run
+        self.path = run / "stats.jsonl"
+        self._cut_back(step)
+        self.stream = self.path.open("a", encoding="utf-8")
+        self.tensorboard = SummaryWriter(str(run / "log"), purge_step=step)  # type: ignore[no-untyped-call]
+
+    def _cut_back(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue  # the half line of a kill
+        with atomic_file(self.path) as partial:
+            partial.write_text("".join(kept), encoding="utf-8")
+
+    def record(self, step: int, epoch: int, losses: Losses, samples_a_second: float, seconds: float) -> None:
+        """One line for a step: its losses, speed, and seconds of training so far."""
+        scalars = asdict(losses)
+        line = {"step": step, "epoch": epoch, **scalars, "samples_per_second": round(samples_a_second, 3)}
+        self.stream.write(json.dumps({**line, "seconds": round(seconds, 3)}) + "\n")
+        self.stream.flush()
+        for name, value in scalars.items():
+            self.tensorboard.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def grid(self, videos: Tensor, columns: int, epoch: int, step: int, fps: float) -> Path:
+        """Log a validation grid as ``generated_videos`` and write it as ``val/grid_STEP.webp``.
+
+        Args:
+            videos: raw network output, [n * columns, 3, T, H, W]; min-max normalised over the whole batch as the
+                reference does (spec g3an 3).
+        """
+        from vidgen.runtime.pixels import batch_minmax
+        from vidgen.runtime.sinks import write_webp
+
+        sheet = tile(batch_minmax(videos.float().numpy()), columns)
+        path = self.run / "val" / f"grid_{step:08d}.webp"
+        write_webp(path, sheet, fps=fps)
+        self._tensorboard_video("generated_videos", sheet, epoch)
+        return path
+
+    def _tensorboard_video(self, tag: str, frames: NDArray[np.uint8], step: int) -> None:
+        """A video as the animated image that TensorBoard shows; its own writer needs a package for no more."""
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        images = [Image.fromarray(frame) for frame in frames]
+        buffer = io.BytesIO()
+        images[0].save(
+            buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 // _TENSORBOARD_FPS, loop=0
+        )
+        height, width = frames.shape[1:3]
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
+        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self.tensorboard.file_writer.add_summary(summary, step)
+
+    def note(self, settings: Mapping[str, Any]) -> None:
+        """Record the settings of this part of the run as TensorBoard text."""
+        rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+        self.tensorboard.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", 0)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self.stream.close()
+        self.tensorboard.close()  # type: ignore[no-untyped-call]
+
+
+def tile(videos: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """Videos [n, T, H, W, 3] side by side as one video [T, rows H, columns W, 3], row by row."""
+    n, t, h, w, c = videos.shape
+    rows = n // columns
+    return videos.reshape(rows, columns, t, h, w, c).transpose(2, 0, 3, 1, 4, 5).reshape(t, rows * h, columns * w, c)

@@ -1,0 +1,149 @@
+"""Checkpoints of a run: three networks and one state file a save, from which training goes on exactly."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidgen._files import atomic_file, sha256
+from vidgen.errors import TrainingError
+from vidgen.models.checkpoint import CheckpointInfo, DataDescription, load_into, load_tensors, save_checkpoint
+from vidgen.models.config import G3ANDiscriminatorConfig, ModelConfig
+from vidgen.trainer.g3an import Networks, Optimisers
+
+FORMAT = 1
+_STATE_NAME = re.compile(r"^state_(\d+)\.pt$")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: steps made, seconds of training behind them, hash of the data."""
+
+    step: int = 0
+    seconds: float = 0.0
+    data_hash: str = ""
+
+
+def models_folder(run: Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return run / "models"
+
+
+def _file(run: Path, name: str, step: int) -> Path:
+    return models_folder(run) / f"{name}_{step:08d}.safetensors"
+
+
+def _configs(networks: Networks) -> dict[str, ModelConfig]:
+    generator = networks.generator.config
+    return {
+        "G": generator,
+        "G_ema": generator,
+        "VD": G3ANDiscriminatorConfig("video", networks.video_discriminator.ch),
+        "ID": G3ANDiscriminatorConfig("image", networks.image_discriminator.ch),
+    }
+
+
+def save(
+    run: Path, networks: Networks, optimisers: Optimisers, progress: Progress, data: DataDescription, keep: int
+) -> Path:
+    """Save everything a run needs to go on, then drop checkpoints beyond the newest ``keep`` (0: none).
+
+    The networks are written first, each atomically, and the state file that names their hashes last: a kill
+    at any instant leaves the last complete save usable. ``run/g3an.safetensors`` becomes the newest
+    generator (the averaged one where it is kept), the file to export and sample from.
+
+    Returns:
+        The path of that generator.
+
+    Raises:
+        StorageError: a file cannot be written; earlier saves are intact.
+    """
+    hashes = {}
+    configs = _configs(networks)
+    for name, network in networks.named().items():
+        model = "g3an_discriminator" if isinstance(configs[name], G3ANDiscriminatorConfig) else "g3an"
+        path = _file(run, name, progress.step)
+        save_checkpoint(path, network.state_dict(), CheckpointInfo(model, configs[name], progress.step, data))
+        hashes[name] = sha256(path)
+    state = {
+        "format": FORMAT,
+        "step": progress.step,
+        "seconds": progress.seconds,
+        "data_hash": progress.data_hash,
+        "networks": hashes,
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.named().items()},
+    }
+    with atomic_file(models_folder(run) / f"state_{progress.step:08d}.pt") as partial:
+        torch.save(state, partial)
+    latest = run / "g3an.safetensors"
+    with atomic_file(latest) as partial:
+        shutil.copyfile(_file(run, "G_ema" if networks.average else "G", progress.step), partial)
+    _drop_old(run, keep)
+    return latest
+
+
+def saved_steps(run: Path) -> list[int]:
+    """Steps that have a state file, oldest first."""
+    folder = models_folder(run)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match[1]) for match in map(_STATE_NAME.match, names) if match)
+
+
+def _drop_old(run: Path, keep: int) -> None:
+    for step in saved_steps(run)[:-keep] if keep else []:
+        # The state file goes first: networks without one are never resumed from.
+        (models_folder(run) / f"state_{step:08d}.pt").unlink()
+        for path in models_folder(run).glob(f"*_{step:08d}.safetensors"):
+            path.unlink()
+
+
+def restore(run: Path, networks: Networks, optimisers: Optimisers) -> Progress:
+    """Load the newest complete save of a run into networks and optimisers.
+
+    A save whose files are incomplete or altered is passed over for the one before it.
+
+    Raises:
+        TrainingError: there is no complete save.
+    """
+    tried = []
+    for step in reversed(saved_steps(run)):
+        problem, state = _read_state(run, step, networks)
+        if problem:
+            tried.append(f"step {step}: {problem}")
+            continue
+        for name, network in networks.named().items():
+            path = _file(run, name, step)
+            load_into(network, load_tensors(path), path)
+        for name, optimiser in optimisers.named().items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        return Progress(step, float(state["seconds"]), str(state["data_hash"]))
+    raise TrainingError(
+        f"cannot resume {run}",
+        seen="; ".join(tried) or f"no state file in {models_folder(run)}",
+        cause="the run stopped before its first save, or its files were moved",
+        fix=f"start it anew: rm -r {run} and run the same command without --resume",
+    )
+
+
+def _read_state(run: Path, step: int, networks: Networks) -> tuple[str, dict[str, Any]]:
+    """The state of a save, or what is wrong with it."""
+    path = models_folder(run) / f"state_{step:08d}.pt"
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if state["format"] != FORMAT:
+            return f"{path.name} has format {state['format']!r}, expected {FORMAT}", {}
+        hashes: dict[str, str] = state["networks"]
+    except Exception as error:  # torch raises many kinds for a damaged file; all mean the same here
+        return f"{path.name} cannot be read ({type(error).__name__})", {}
+    for name in networks.named():
+        file = _file(run, name, step)
+        if not file.is_file():
+            return f"{file.name} is missing", {}
+        if sha256(file) != hashes.get(name):
+            return f"{file.name} was altered", {}
+    return "", state
