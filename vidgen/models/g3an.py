@@ -198,8 +198,9 @@ class Generator(nn.Module):
 class _Discriminator(nn.Module):
     """A stack of spectral-norm convolutions with LeakyReLU(0.2) between them, ending in one logit a sample."""
 
-    def __init__(self, convolutions: list[nn.Module]) -> None:
+    def __init__(self, ch: int, convolutions: list[nn.Module]) -> None:
         super().__init__()
+        self.ch = ch
         layers: list[nn.Module] = []
         for convolution in convolutions:
             layers += [spectral_norm(convolution), nn.LeakyReLU(0.2, inplace=True)]
@@ -224,7 +225,7 @@ class VideoDiscriminator(_Discriminator):
                 nn.Conv3d(after, after, (4, 1, 1)),
             ]
         convolutions += [nn.Conv3d(8 * ch, 8 * ch, (1, 4, 4)), nn.Conv3d(8 * ch, 1, (4, 1, 1))]
-        super().__init__(convolutions)
+        super().__init__(ch, convolutions)
 
 
 class ImageDiscriminator(_Discriminator):
@@ -235,7 +236,7 @@ class ImageDiscriminator(_Discriminator):
         convolutions: list[nn.Module] = [
             nn.Conv2d(before, after, 4, 2, 1) for before, after in itertools.pairwise(widths)
         ]
-        super().__init__([*convolutions, nn.Conv2d(8 * ch, 1, 4)])
+        super().__init__(ch, [*convolutions, nn.Conv2d(8 * ch, 1, 4)])
 
 
 def _initialise(module: nn.Module) -> None:
