@@ -67,12 +67,12 @@ class Journal:
             videos: raw network output, [n * columns, 3, T, H, W]; min-max normalised over the whole batch as the
                 reference does (spec g3an 3).
         """
-        from vidgen.runtime.pixels import batch_minmax
-        from vidgen.runtime.sinks import write_webp
+        from vidgen.runtime.ranges import batch_minmax
+        from vidgen.runtime.sinks.images import WebpSink
 
         sheet = tile(batch_minmax(videos.float().numpy()), columns)
         path = self.run / "val" / f"grid_{step:08d}.webp"
-        write_webp(path, sheet, fps=fps)
+        WebpSink().write(path, sheet, fps)
         self._tensorboard_video("generated_videos", sheet, epoch)
         return path
 

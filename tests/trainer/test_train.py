@@ -1,0 +1,202 @@
+"""A run can be stopped anywhere and goes on as if it had not been; what it leaves is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vidgen.data.store import StoreWriter
+from vidgen.errors import SettingsError, TrainingError
+from vidgen.models.checkpoint import load_generator, read_info
+from vidgen.trainer.settings import PRESETS, G3ANTrainSettings
+from vidgen.trainer.state import saved_steps
+from vidgen.trainer.train import resumed_settings, train
+
+TINY = {
+    "batch_size": 4,
+    "ch_g": 2,
+    "ch_d": 2,
+    "d_za": 8,
+    "d_zm": 4,
+    "num_workers": 0,
+    "n_za_test": 2,
+    "n_zm_test": 2,
+    "val_freq": 1000,
+    "save_freq": 1000,
+    "threads": 1,
+    "ema": 0.9,
+}
+
+
+def _settings(run: Path, clips: Path, **changes: object) -> G3ANTrainSettings:
+    place = {"save_path": str(run.parent), "exp_name": run.name, "data_path": str(clips)}
+    return G3ANTrainSettings(**{**TINY, **place, **changes})
+
+
+def _arguments(run: Path, clips: Path, **changes: object) -> list[str]:
+    values = {**TINY, **changes}
+    sets = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    return ["-m", "vidgen", "train", "g3an", "--data", str(clips), "--out", str(run), *sets]
+
+
+def _final(run: Path, step: int) -> dict[str, dict[str, torch.Tensor]]:
+    return {name: load_file(run / "models" / f"{name}_{step:08d}.safetensors") for name in ("G", "G_ema", "VD", "ID")}
+
+
+def _stats(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+
+
+def _assert_same_run(one: Path, other: Path, step: int) -> None:
+    for name, tensors in _final(one, step).items():
+        for key, value in _final(other, step)[name].items():
+            assert torch.equal(value, tensors[key]), f"{name} {key}"
+    losses = ("step", "epoch", "D_vid_loss", "D_img_loss", "G_vid_loss", "G_img_loss")
+    rows = [[[line[key] for key in losses] for line in _stats(run)] for run in (one, other)]
+    assert rows[0] == rows[1] and len(rows[0]) == step
+
+
+@pytest.fixture(scope="module")
+def straight(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps without interruption."""
+    run = tmp_path_factory.mktemp("runs") / "straight"
+    train(_settings(run, clips, steps=6))
+    return run
+
+
+def test_a_run_resumed_after_three_steps_ends_with_the_same_bits(straight: Path, clips: Path, tmp_path: Path) -> None:
+    train(_settings(tmp_path / "run", clips, steps=3))
+    report = train(resumed_settings(tmp_path / "run", {"steps": 6}), resume=True)
+    assert report.step == 6
+    _assert_same_run(straight, tmp_path / "run", 6)
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_bits(straight: Path, clips: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = _arguments(run, clips, steps=1000, save_steps=1)
+    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.DEVNULL)
+    while not [step for step in saved_steps(run) if step >= 2]:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    kept = saved_steps(run)[-1]
+    for late in [step for step in saved_steps(run) if step > 4]:  # a slow kill: step back so that there is work left
+        (run / "models" / f"state_{late:08d}.pt").unlink()
+    assert kept >= 2
+    train(resumed_settings(run, {"steps": 6}), resume=True)
+    _assert_same_run(straight, run, 6)
+
+
+def test_a_damaged_save_is_passed_over_for_the_one_before(straight: Path, clips: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(_settings(run, clips, steps=4, save_steps=2))
+    path = run / "models" / "G_00000004.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    train(resumed_settings(run, {"steps": 6}), resume=True)
+    _assert_same_run(straight, run, 6)
+
+
+def test_ctrl_c_finishes_the_step_and_saves_it(clips: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = _arguments(run, clips, steps=100000)
+    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True)
+    while not (run / "stats.jsonl").exists() or len(_stats(run)) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in errors
+    assert saved_steps(run) == [len(_stats(run))]
+    assert not list(run.rglob(".partial-*"))
+
+
+def test_the_checkpoint_of_a_run_is_the_averaged_generator_and_knows_its_data(straight: Path, clips: Path) -> None:
+    generator, info = load_generator(straight / "g3an.safetensors")
+    assert info.step == 6 and info.config.ch == 2 and info.data.name == "squares"
+    assert info.data.fps == 10.0  # every second or third of 25 frames a second
+    average = _final(straight, 6)["G_ema"]
+    assert all(torch.equal(value, average[name]) for name, value in generator.state_dict().items())
+    assert read_info(straight / "models" / "VD_00000006.safetensors").model == "g3an_discriminator"
+
+
+def test_a_run_leaves_curves_and_a_grid(straight: Path) -> None:
+    from PIL import Image
+
+    assert list((straight / "log").glob("events.*"))
+    with Image.open(straight / "val" / "grid_00000006.webp") as grid:
+        assert grid.size == (128, 128) and grid.n_frames > 1
+
+
+def test_retention_keeps_the_newest_saves(clips: Path, tmp_path: Path) -> None:
+    train(_settings(tmp_path / "run", clips, steps=4, save_steps=1, keep=2))
+    assert saved_steps(tmp_path / "run") == [3, 4]
+    assert len(list((tmp_path / "run" / "models").glob("G_0*.safetensors"))) == 2
+
+
+def test_a_folder_with_a_run_is_not_overwritten(straight: Path, clips: Path) -> None:
+    with pytest.raises(TrainingError, match="--resume"):
+        train(_settings(straight, clips, steps=6))
+
+
+def test_resuming_with_other_settings_or_data_is_refused(straight: Path, clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="g_lr"):
+        resumed_settings(straight, {"g_lr": 1.0})
+    with StoreWriter(tmp_path / "other", name="other", height=64, width=64) as writer:
+        for number in range(4):
+            writer.add(np.zeros((20, 64, 64, 3), np.uint8), source=str(number), fps=25.0)
+    with pytest.raises(TrainingError, match="other data"):
+        train(resumed_settings(straight, {"data_path": str(tmp_path / "other"), "steps": 8}), resume=True)
+
+
+def test_resuming_nothing_says_how_to_start(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="starts it"):
+        resumed_settings(tmp_path / "none", {})
+
+
+def test_two_processes_train_on_the_same_batches_and_speak_once(clips: Path, tmp_path: Path) -> None:
+    """The first losses are of the same weights and samples: only rounding and per-process batch norm differ."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    train(_settings(alone, clips, steps=2, ema=0.0))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, *_arguments(together, clips, steps=2, ema=0.0)], check=True, env=environment, timeout=300)
+    assert [line["step"] for line in _stats(together)] == [1, 2]
+    for name in ("D_vid_loss", "D_img_loss"):
+        assert _stats(alone)[0][name] == pytest.approx(_stats(together)[0][name], abs=0.05)
+    assert len(list((together / "log").glob("events.*"))) == 1
+
+
+def test_a_batch_that_does_not_divide_over_processes_is_refused() -> None:
+    from vidgen.trainer.distributed import World, check_divides
+
+    with pytest.raises(SettingsError, match="batch_size=6"):
+        check_divides(5, World(0, 2))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_make_valid_settings(name: str) -> None:
+    settings = G3ANTrainSettings(**PRESETS[name])
+    assert settings.to_dict()["img_size"] == 64
+
+
+def test_the_paper_preset_is_the_reference() -> None:
+    """Defaults of spec g3an 9, and nothing of ours switched on."""
+    paper = G3ANTrainSettings(**PRESETS["paper"])
+    expected = {
+        "max_epoch": 5001, "batch_size": 96, "g_lr": 2e-4, "d_lr": 2e-4, "d_za": 128, "d_zm": 10, "num_workers": 8,
+        "ch_g": 64, "ch_d": 64, "g_mode": "1p2d", "img_size": 64, "dataset": "uva", "val_freq": 50, "print_freq": 100,
+        "save_freq": 100, "exp_name": "g3an", "save_path": "./exps", "data_path": "", "use_attention": False,
+        "random_seed": 12345, "n_za_test": 8, "n_zm_test": 8, "ema": 0.0, "amp": "off", "frame_steps": (2, 3),
+    }  # fmt: skip
+    assert {name: getattr(paper, name) for name in expected} == expected
