@@ -179,10 +179,10 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def update_average(average: Generator, generator: Generator, decay: float) -> None:
     """Move the averaged generator towards the current one; buffers are copied."""
-    for mean, value in zip(average.parameters(), generator.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
-    for mean, value in zip(average.buffers(), generator.buffers(), strict=True):
-        mean.copy_(value)
+    for mean, parameter in zip(average.parameters(), generator.parameters(), strict=True):
+        mean.lerp_(parameter, 1 - decay)
+    for buffer, value in zip(average.buffers(), generator.buffers(), strict=True):
+        buffer.copy_(value)
 
 
 def validation_noise(seed: int, config: G3ANConfig, n_za: int, n_zm: int) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ class Journal:
         self.path = run / "stats.jsonl"
         self._cut_back(step)
         self.stream = self.path.open("a", encoding="utf-8")
-        self.tensorboard = SummaryWriter(str(run / "log"), purge_step=step)  # type: ignore[no-untyped-call]
+        self.tensorboard = SummaryWriter(str(run / "log"), purge_step=step)
 
     def _cut_back(self, step: int) -> None:
         if not self.path.exists():
@@ -58,7 +58,7 @@ class Journal:
         self.stream.write(json.dumps({**line, "seconds": round(seconds, 3)}) + "\n")
         self.stream.flush()
         for name, value in scalars.items():
-            self.tensorboard.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self.tensorboard.add_scalar(name, value, step)
 
     def grid(self, videos: Tensor, columns: int, epoch: int, step: int, fps: float) -> Path:
         """Log a validation grid as ``generated_videos`` and write it as ``val/grid_STEP.webp``.
@@ -89,17 +89,17 @@ class Journal:
         height, width = frames.shape[1:3]
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
         summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-        self.tensorboard.file_writer.add_summary(summary, step)
+        self.tensorboard._get_file_writer().add_summary(summary, step)
 
     def note(self, settings: Mapping[str, Any]) -> None:
         """Record the settings of this part of the run as TensorBoard text."""
         rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-        self.tensorboard.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", 0)  # type: ignore[no-untyped-call]
+        self.tensorboard.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", 0)
 
     def close(self) -> None:
         """Flush and close everything."""
         self.stream.close()
-        self.tensorboard.close()  # type: ignore[no-untyped-call]
+        self.tensorboard.close()
 
 
 def tile(videos: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:

@@ -50,7 +50,7 @@ class G3ANTrainSettings:
     frame_steps: tuple[int, ...] = (2, 3)  # every which frame a training window takes, drawn with equal chance
     attention_merge: Literal["reference", "clean"] = "reference"
     ema: float = 0.0  # decay a step of the averaged generator; 0: none, as in the paper
-    amp: Literal["off", "bf16"] = "off"  # autocast
+    amp: Literal["off", "bf16", "auto"] = "off"  # autocast; auto: bf16 where the device computes it natively
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0  # CPU threads; 0: the library's choice
     save_steps: int = 0  # also save every so many steps; 0: by save_freq alone
@@ -123,6 +123,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "minutes": 15.0,
         "frame_steps": (1, 2),
         "ema": 0.99,
+        "amp": "auto",
         "save_steps": 100,
         "val_steps": 100,
         "keep": 2,

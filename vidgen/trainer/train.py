@@ -223,9 +223,20 @@ def _device(settings: G3ANTrainSettings) -> torch.device:
 
 
 def _autocast(amp: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    if amp == "off":
+    if amp == "off" or (amp == "auto" and not has_native_bfloat16(device)):
         return contextlib.nullcontext
     return functools.partial(torch.autocast, device.type, torch.bfloat16)
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 arithmetic is the device's own; emulated it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
 def _check_run_folder(settings: G3ANTrainSettings, resume: bool) -> None:
