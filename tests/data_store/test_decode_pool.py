@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from vidgen.data.prepare import PrepareSettings, prepare
+from vidgen.data.prepare import PrepareSettings, Progress, prepare
 from vidgen.data.store import ClipStore
 from vidgen.errors import DataError, StorageError
 
@@ -25,7 +25,6 @@ CASES = {
     "exits": "exit status 3",
     "hangs": "no frame for 3 seconds",
     "raises": "ZeroDivisionError: in a decoder",
-    "spins": "processor time",
 }
 
 
@@ -48,6 +47,34 @@ def test_misbehaving_decoders_are_named_and_the_rest_is_kept(tmp_path: Path, hos
     assert store.clips[0].attributes == {"actor": "x"} and store.clips[0].fps == 10
     assert store.frames(0)[:, 0, 0, 0].tolist() == list(range(2, 22))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s", "source"]
+
+
+def test_a_decoder_that_only_burns_processor_time_is_ended(
+    tmp_path: Path, hostile: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("resource")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "spins.bin").touch()
+    monkeypatch.setattr("vidgen.data.prepare.CPU_SECONDS", 1)
+    with pytest.raises(DataError, match="1 seconds of processor time"):
+        prepare(PrepareSettings(source, tmp_path / "s", layout=hostile("Mixed"), strict=True))
+
+
+def test_progress_is_told_while_one_clip_takes_long(tmp_path: Path, hostile: Callable[[str], str]) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "long.bin").touch()
+    seen: list[int] = []
+
+    def watch(progress: Progress) -> None:
+        seen.append(progress.decoding)
+        if progress.decoding > 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(PrepareSettings(source, tmp_path / "s", layout=hostile("Slow")), watch)
+    assert seen == sorted(seen) and [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def run_slow_prepare(tmp_path: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[str], list[int]]:

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,8 @@ class _Process:
         self._timed_out = False
         self._starting = threading.Lock()
         self._stopped = False
+        #: Frames decoded so far of the current clip.
+        self.frames = 0
 
     def decode(self, job: Job) -> Decoded | DataError:
         """Decode a clip; an error is returned if it is the clip's, and raised if it is anything else."""
@@ -67,12 +70,14 @@ class _Process:
             self._start()
         assert self._process is not None and self._process.stdin is not None
         message: dict[str, Any] | None = None
+        self.frames = 0
         # A process that just died is told apart below, by the answer that does not come.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(job.to_json() + "\n")
             self._process.stdin.flush()
             message = self._next_message(self._timeout)
             while message is not None and message["event"] == "progress":
+                self.frames = message["frames"]
                 message = self._next_message(self._timeout)
         if message is None:
             return self._what_killed_it(job)
@@ -220,6 +225,7 @@ class DecodePool:
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         for process in self._processes:
             self._idle.put(process)
+        self._busy: dict[Path, _Process] = {}
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
     def __enter__(self) -> DecodePool:
@@ -237,24 +243,42 @@ class DecodePool:
 
     def _decode(self, job: Job) -> Decoded | DataError:
         process = self._idle.get()
+        self._busy[job.spool] = process
         try:
             return process.decode(job)
         finally:
+            del self._busy[job.spool]
             self._idle.put(process)
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Decoded | DataError]]:
+    def run(
+        self, jobs: Iterable[Job], waiting: Callable[[Job, int], None] | None = None
+    ) -> Iterator[tuple[Job, Decoded | DataError]]:
         """Decode ``jobs``; at most twice as many as there are processes are ahead of the one handed back.
+
+        Args:
+            jobs: what to decode, each with a spool file of its own.
+            waiting: called about every second with the job that is waited for and its frames so far.
 
         Raises:
             StorageError: a spool file cannot be written.
             DataError: no decoding process can be started.
         """
-        waiting: collections.deque[tuple[Job, Future[Decoded | DataError]]] = collections.deque()
+        ahead: collections.deque[tuple[Job, Future[Decoded | DataError]]] = collections.deque()
         for job in jobs:
-            waiting.append((job, self._threads.submit(self._decode, job)))
-            if len(waiting) > 2 * self._workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+            ahead.append((job, self._threads.submit(self._decode, job)))
+            if len(ahead) > 2 * self._workers:
+                yield self._next(ahead, waiting)
+        while ahead:
+            yield self._next(ahead, waiting)
+
+    def _next(
+        self,
+        ahead: collections.deque[tuple[Job, Future[Decoded | DataError]]],
+        waiting: Callable[[Job, int], None] | None,
+    ) -> tuple[Job, Decoded | DataError]:
+        job, future = ahead.popleft()
+        while not futures.wait([future], timeout=1).done:
+            process = self._busy.get(job.spool)
+            if waiting is not None and process is not None:
+                waiting(job, process.frames)
+        return job, future.result()

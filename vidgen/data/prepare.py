@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,23 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far ``prepare`` is: sources done of all, the last one's name, clips and frames written so far."""
+    """How far ``prepare`` is.
+
+    Args:
+        done: sources that are done.
+        total: sources found.
+        name: the source just done, or the one that is waited for.
+        clips: clips written.
+        frames: frames written.
+        decoding: frames decoded so far of the source that is waited for; 0 when one is just done.
+    """
 
     done: int
     total: int
     name: str
     clips: int
     frames: int
+    decoding: int = 0
 
 
 def prepare(settings: PrepareSettings, progress: Callable[[Progress], None] | None = None) -> PrepareReport:
@@ -92,7 +102,7 @@ def prepare(settings: PrepareSettings, progress: Callable[[Progress], None] | No
 
     Args:
         settings: what to read and how.
-        progress: called after each source, in order.
+        progress: called after each source, in order, and about every second while one is waited for.
 
     Raises:
         DataError: nothing usable was found, or with ``strict`` a source cannot be used.
@@ -101,45 +111,74 @@ def prepare(settings: PrepareSettings, progress: Callable[[Progress], None] | No
     """
     layout, listing = find_sources(settings)
     labels = find_labels(settings, listing)
-    skipped: list[Skipped] = []
-    notes: list[Note] = []
+    clips = listing.clips
     writer = StoreWriter(
         settings.out,
-        name=settings.name or settings.source.resolve().stem or "clips",
+        name=settings.name or _default_name(settings.source.resolve()),
         height=settings.size,
         width=settings.size,
         labels=labels,
         overwrite=settings.overwrite,
     )
-    clips = listing.clips
+    run = _Run(settings, writer, labels, len(clips), progress)
     with writer:
         with _spool_folder(settings) as spool, _pool(settings, len(clips)) as pool:
-            jobs = _jobs(settings, layout, clips, Path(spool))
-            for done, (job, decoded) in enumerate(pool.run(jobs), 1):
-                outcome = _keep(settings, writer, job, decoded, labels)
-                name = job.clip.name
-                if isinstance(outcome, DataError):
-                    if settings.strict:
-                        raise outcome
-                    skipped.append(Skipped(name, f"{outcome.seen}: {outcome.cause}"))
-                else:
-                    notes += [Note(name, text) for text in outcome]
-                if progress is not None:
-                    progress(Progress(done, len(clips), name, len(writer.clips), writer.frames))
+            for job, decoded in pool.run(_jobs(settings, layout, clips, Path(spool)), run.wait):
+                run.take(job, decoded)
         if not writer.clips:
-            raise _nothing_usable(settings, skipped)
+            raise _nothing_usable(settings, run.skipped)
     assert writer.info is not None
     used = {clip.label for clip in writer.clips}
-    notes += [Note(label, "no clip has this label") for i, label in enumerate(labels) if i not in used]
+    unused = [Note(label, "no clip has this label") for i, label in enumerate(labels) if i not in used]
     return PrepareReport(
         out=settings.out,
         info=writer.info,
         layout=layout,
-        sources=len(listing.clips),
-        skipped=tuple(skipped),
-        notes=tuple(notes),
+        sources=len(clips),
+        skipped=tuple(run.skipped),
+        notes=(*run.notes, *unused),
         ignored=listing.ignored,
     )
+
+
+@dataclass
+class _Run:
+    """One ``prepare`` under way: what is done with each clip that comes out of the decoders."""
+
+    settings: PrepareSettings
+    writer: StoreWriter
+    labels: tuple[str, ...]
+    total: int
+    progress: Callable[[Progress], None] | None
+    done: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def wait(self, job: Job, frames: int) -> None:
+        """A clip is being decoded, and this many of its frames are."""
+        if self.progress is not None:
+            name, writer = job.clip.name, self.writer
+            self.progress(Progress(self.done, self.total, name, len(writer.clips), writer.frames, frames))
+
+    def take(self, job: Job, decoded: Decoded | DataError) -> None:
+        """Write a decoded clip, or put down why it is skipped; with ``strict``, raise that."""
+        try:
+            if isinstance(decoded, DataError):
+                raise decoded
+            _store(self.settings, self.writer, job, decoded, _label_number(job.clip, self.labels))
+            self.notes += [Note(job.clip.name, text) for text in decoded.notes]
+        except DataError as error:
+            if self.settings.strict:
+                raise
+            self.skipped.append(Skipped(job.clip.name, f"{error.seen}: {error.cause}"))
+        finally:
+            job.spool.unlink(missing_ok=True)
+        self.done += 1
+        self.wait(job, 0)
+
+
+def _default_name(source: Path) -> str:
+    return (source.stem if source.is_file() else source.name) or "clips"
 
 
 def _spool_folder(settings: PrepareSettings) -> tempfile.TemporaryDirectory[str]:
@@ -176,25 +215,6 @@ def _jobs(settings: PrepareSettings, layout: str, clips: tuple[SourceClip, ...],
             spool=spool / f"{number}.rgb",
             cpu_seconds=CPU_SECONDS,
         )
-
-
-def _keep(
-    settings: PrepareSettings,
-    writer: StoreWriter,
-    job: Job,
-    decoded: Decoded | DataError,
-    labels: tuple[str, ...],
-) -> tuple[str, ...] | DataError:
-    """Write a decoded clip; give back what is to be said about it, or why it is not used."""
-    try:
-        if isinstance(decoded, DataError):
-            return decoded
-        _store(settings, writer, job, decoded, _label_number(job.clip, labels))
-        return decoded.notes
-    except DataError as error:
-        return error
-    finally:
-        job.spool.unlink(missing_ok=True)
 
 
 def _label_number(clip: SourceClip, labels: tuple[str, ...]) -> int | None:
