@@ -48,7 +48,7 @@ class Console:
 
     def show(self, result: Result) -> None:
         """The result, on stdout."""
-        print(json.dumps(result.values, indent=2) if self.as_json else result.text, flush=True)
+        print(json.dumps(result.values, indent=2, default=str) if self.as_json else result.text, flush=True)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[..., None]]:

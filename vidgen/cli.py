@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from vidgen import __version__
 from vidgen._console import Console, Result, command, run_app
+from vidgen._imports import require
 from vidgen.errors import SettingsError
+
+if TYPE_CHECKING:
+    from vidgen.trainer.train import Tick
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="vidgen",
@@ -42,31 +48,151 @@ def _root(
     pass
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given: None means left out."""
-    return {name: value for name, value in options.items() if value is not None}
+def _make(kind: type[T], **options: Any) -> T:
+    """The settings object of the options that were given; None means left out."""
+    from vidgen.settings import build_settings
+
+    given = {name: value for name, value in options.items() if value is not None and value != []}
+    return build_settings(kind, ("the command line", given))
 
 
-Preset = Annotated[str | None, typer.Option("--preset", help="paper, small or smoke.")]
-Config = Annotated[Path | None, typer.Option("-c", "--config", help="TOML file of settings.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="One setting, key=value; may be repeated.")]
+def _option(text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text)
+
+
+Out = Annotated[Path, typer.Argument(help="Folder of the clip store.")]
+Overwrite = Annotated[bool, _option("Replace a clip store that is there.", "--overwrite")]
+Workers = Annotated[int | None, _option("Processes; 0 is one a core.", "--workers")]
+Size = Annotated[int | None, _option("Pixels of a side (64).", "--size")]
+Seed = Annotated[int | None, _option("Seed (0).", "--seed")]
+Threads = Annotated[int | None, _option("CPU threads; the library's choice if left out.", "--threads")]
+Device = Annotated[str | None, _option("cpu or cuda.", "--device")]
+Frames = Annotated[str | None, _option("Frames of each video, or START:STOP:STEP.", "--frames")]
+
+
+@command(data_app, "synth")
+def synth(
+    console: Console,
+    out: Out,
+    kind: Annotated[str | None, _option("faces or actions (faces).", "--kind")] = None,
+    clips: Annotated[int | None, _option("Number of clips (512).", "--clips")] = None,
+    frames: Annotated[int | None, _option("Frames of a clip (32).", "--frames")] = None,
+    size: Size = None,
+    seed: Seed = None,
+    fps: Annotated[float | None, _option("Frames a second (25).", "--fps")] = None,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+) -> Result:
+    """Make the built-in data: drawn faces, or acting figures."""
+    from vidgen.data.contact_sheet import describe
+    from vidgen.data.store import ClipStore
+    from vidgen.data.synthetic import SyntheticSettings, synthesize
+
+    settings = _make(
+        SyntheticSettings,
+        out=out,
+        kind=kind or "faces",
+        clips=clips,
+        frames=frames,
+        size=size,
+        seed=seed,
+        fps=fps,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    with console.progress("drawing") as advance:
+        path = synthesize(settings, progress=advance)
+    values = describe(ClipStore.open(path))
+    return Result(values, f"{_store_line(values)}\nnext: vidgen data show {path} -o sheet.png")
+
+
+@command(data_app, "prepare")
+def prepare(
+    console: Console,
+    source: Annotated[Path, typer.Argument(help="Folder of videos, frame folders or image strips; or one video.")],
+    out: Out,
+    layout: Annotated[str | None, _option("auto, videos, frames or strips (auto).", "--layout")] = None,
+    size: Size = None,
+    crop: Annotated[str | None, _option("center, none, or a box x,y,w,h (center).", "--crop")] = None,
+    window: Annotated[int | None, _option("Frames of a clip; the whole source if left out.", "--window")] = None,
+    window_stride: Annotated[int | None, _option("Frames between windows (= window).", "--window-stride")] = None,
+    frame_step: Annotated[int | None, _option("Take each n-th frame (1).", "--frame-step")] = None,
+    fps: Annotated[float | None, _option("Resample videos to this rate; attach it to images.", "--fps")] = None,
+    resample: Annotated[str | None, _option("auto or never (auto).", "--resample")] = None,
+    strip_size: Annotated[int | None, _option("Pixels of a frame in a strip.", "--strip-size")] = None,
+    labels: Annotated[str | None, _option("none, or folder: the first folder is the class.", "--labels")] = None,
+    name: Annotated[str | None, _option("Name of the data set.", "--name")] = None,
+    min_frames: Annotated[int | None, _option("Skip shorter sources (16).", "--min-frames")] = None,
+    max_frames: Annotated[int | None, _option("Skip longer sources.", "--max-frames")] = None,
+    max_pixels: Annotated[int | None, _option("Skip sources with larger frames.", "--max-pixels")] = None,
+    timeout: Annotated[float | None, _option("Seconds to wait for a frame (60).", "--timeout")] = None,
+    memory_mib: Annotated[int | None, _option("Memory of a decoder in MiB (4096).", "--memory-mib")] = None,
+    workers: Workers = None,
+    strict: Annotated[bool, _option("End at the first unusable source.", "--strict")] = False,
+    overwrite: Overwrite = False,
+) -> Result:
+    """Turn videos, frame folders or image strips into a clip store."""
+    options = {key: value for key, value in locals().items() if key != "console"}
+    from vidgen.data.prepare import PrepareSettings
+    from vidgen.data.prepare import prepare as run
+
+    settings = _make(PrepareSettings, **options)
+    with console.progress("reading") as advance:
+        report = run(settings, lambda at: advance(at.done, at.total, at.name))
+    for note in report.notes:
+        console.say(f"note: {note.name}: {note.text}")
+    info = report.info
+    lines = [f"skipped {skipped.name}: {skipped.reason}" for skipped in report.skipped]
+    lines.append(f"{report.out}: {info.clips} clips, {info.frames} frames of {info.width}x{info.height}")
+    lines.append(f"from {report.sources - len(report.skipped)} of {report.sources} sources ({report.layout})")
+    return Result(report.to_dict(), "\n".join([*lines, f"next: vidgen data show {report.out} -o sheet.png"]))
+
+
+@command(data_app, "show")
+def show(
+    console: Console,
+    store: Annotated[Path, typer.Argument(help="Folder of the clip store.")],
+    out: Annotated[Path | None, _option("Also draw a contact sheet into this PNG.", "-o", "--out")] = None,
+    clips: Annotated[int, _option("Clips on the sheet.", "--clips")] = 24,
+    seed: Annotated[int, _option("Which clips.", "--seed")] = 0,
+    verify: Annotated[bool, _option("Read everything and check the content hash.", "--verify")] = False,
+) -> Result:
+    """Describe a clip store, and draw a contact sheet."""
+    from vidgen.data.contact_sheet import describe, write_contact_sheet
+    from vidgen.data.store import ClipStore
+
+    opened = ClipStore.open(store)
+    if verify:
+        opened.verify()
+    values = describe(opened)
+    length = values["length"]
+    lines = [_store_line(values), f"clip length {length['min']} to {length['max']} frames, {values['fps']:g} fps"]
+    lines += [f"  {label}: {count} clips" for label, count in values["labels"].items()]
+    lines.append(f"content hash {values['content_hash']}" + (" (verified)" if verify else ""))
+    if out is not None:
+        values["sheet"] = str(write_contact_sheet(store, out, clips=clips, seed=seed))
+        lines.append(f"wrote {values['sheet']}")
+    return Result(values, "\n".join(lines))
+
+
+def _store_line(values: dict[str, Any]) -> str:
+    size = f"{values['width']}x{values['height']}"
+    return f"{values['path']}: {values['name']}, {values['clips']} clips, {values['frames']} frames of {size}"
 
 
 @command(app, "train")
 def train(
     console: Console,
     model: Annotated[str, typer.Argument(help="g3an")],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Clip store; left out, built-in faces are made.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None,
-    preset: Preset = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Steps in all.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last save.")] = False,
-    config: Config = None,
-    assignments: Set = None,
+    data: Annotated[Path | None, _option("Clip store; built-in faces are made if left out.", "--data")] = None,
+    out: Annotated[Path | None, _option("Folder of the run.", "--out")] = None,
+    preset: Annotated[str | None, _option("paper, small or smoke.", "--preset")] = None,
+    steps: Annotated[int | None, _option("Steps in all.", "--steps")] = None,
+    resume: Annotated[bool, _option("Go on from the last save.", "--resume")] = False,
+    config: Annotated[Path | None, _option("TOML file of settings.", "-c", "--config")] = None,
+    assignments: Annotated[list[str] | None, _option("One setting, key=value; may be repeated.", "--set")] = None,
 ) -> Result:
-    """Train a model; a killed run goes on exactly with --resume."""
+    """Train a model; a run that was killed goes on exactly with --resume."""
     if model != "g3an":
         raise SettingsError(
             f"cannot train {model!r}",
@@ -74,37 +200,92 @@ def train(
             cause="this version trains G3AN only",
             fix="vidgen train g3an --preset small --out runs/g3an",
         )
-    from vidgen._imports import require
-
-    require("torch", "train")
     from vidgen.settings import build_settings, parse_assignments, read_toml
-    from vidgen.trainer.settings import G3ANTrainSettings
-    from vidgen.trainer.settings import preset as preset_values
-    from vidgen.trainer.train import Tick, resumed_settings
-    from vidgen.trainer.train import train as run
+    from vidgen.trainer.settings import G3ANTrainSettings, preset_values
 
-    place = {} if out is None else {"save_path": str(out.parent), "exp_name": out.name}
-    typed = _given(data_path=None if data is None else str(data), steps=steps) | parse_assignments(assignments or [])
+    typed = parse_assignments(assignments or [])
+    typed |= {} if data is None else {"data_path": str(data)}
+    typed |= {} if steps is None else {"steps": steps}
+    typed |= {} if out is None else {"save_path": str(out.parent), "exp_name": out.name}
     layers = [
         (f"preset {preset}", preset_values(preset) if preset else {}),
         (str(config), read_toml(config) if config else {}),
-        ("the command line", {**place, **typed}),
+        ("the command line", typed),
     ]
     settings = build_settings(G3ANTrainSettings, *layers)
+    require("torch", "train")
+    from vidgen.trainer.train import resumed_settings
+    from vidgen.trainer.train import train as run
+
     if resume:
-        changes = {key: value for _, layer in layers for key, value in layer.items()}
-        settings = resumed_settings(settings.run, changes)
+        settings = resumed_settings(settings.run, {key: value for _, layer in layers for key, value in layer.items()})
     with console.progress("training") as advance:
 
         def listen(tick: Tick) -> None:
-            left = min(tick.last_step, 2**31)
             losses = f"D {tick.losses.D_vid_loss:.2f} G {tick.losses.G_vid_loss:.2f}"
-            advance(tick.step, left, f"{tick.samples_a_second:.1f} samples/s {losses}")
+            advance(tick.step, tick.last_step, f"{tick.samples_a_second:.1f} samples/s {losses}")
 
         report = run(settings, resume=resume, listen=listen, say=console.say)
-    values = dataclasses.asdict(report) | {"checkpoint": str(report.checkpoint), "run": str(report.run)}
     text = (
         f"{report.checkpoint}: step {report.step} after {report.seconds:.0f} s of training\n"
         f"next: vidgen export {report.checkpoint} -o g3an.onnx"
     )
-    return Result(values, text)
+    return Result(dataclasses.asdict(report), text)
+
+
+@command(app, "import")
+def import_(
+    console: Console,
+    source: Annotated[Path, typer.Argument(help="Official .pth checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help=".safetensors to write.")],
+    model: Annotated[str | None, _option("Model, where the file holds several.", "--model")] = None,
+) -> Result:
+    """Convert an official checkpoint; nothing in it is executed."""
+    from vidgen.models.official import import_checkpoint
+
+    report = import_checkpoint(source, destination, model=model)
+    sizes = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(report.config).items())
+    text = f"{report.destination}: {report.model} ({sizes}), {report.tensors} tensors"
+    return Result(report.to_dict(), text)
+
+
+@command(app, "sample")
+def sample(
+    console: Console,
+    engine: Annotated[Path, _option("Artifact: .onnx or .safetensors checkpoint.", "--engine")],
+    out: Annotated[Path, _option("Folder to write to.", "-o", "--out")],
+    n: Annotated[int | None, _option("Number of videos (64).", "-n")] = None,
+    seed: Seed = None,
+    labels: Annotated[str | None, _option("Class names, separated by commas.", "--labels")] = None,
+    grid: Annotated[str | None, _option("NxM: N appearances x M motions, and a sheet.", "--grid")] = None,
+    frames: Frames = None,
+    format: Annotated[str | None, _option("mp4, webp, gif, png (strip) or npy (mp4).", "--format")] = None,
+    range: Annotated[str | None, _option("model, or batch-minmax as the reference (model).", "--range")] = None,
+    group: Annotated[int | None, _option("Videos that batch-minmax takes together (64).", "--group")] = None,
+    shard: Annotated[str | None, _option("i/n: every n-th video from the i-th, i from 0.", "--shard")] = None,
+    resume: Annotated[bool, _option("Go on with an unfinished run.", "--resume")] = False,
+    batch: Annotated[int | None, _option("Videos computed together.", "--batch")] = None,
+    backend: Annotated[str | None, _option("onnxruntime, openvino or torch.", "--backend")] = None,
+    device: Device = None,
+    threads: Threads = None,
+    encoders: Annotated[int | None, _option("Threads that encode.", "--encoders")] = None,
+    fps: Annotated[float | None, _option("Frames a second (those of the data).", "--fps")] = None,
+    crf: Annotated[int | None, _option("Quality of mp4, 0 (exact) to 51.", "--crf")] = None,
+    pix_fmt: Annotated[str | None, _option("Pixel format of mp4 (yuv420p).", "--pix-fmt")] = None,
+    quality: Annotated[int | None, _option("Quality of webp, 1 to 100.", "--quality")] = None,
+    sheet: Annotated[bool, _option("Overview images of a grid or of lengths.", "--sheet/--no-sheet")] = True,
+    trust: Annotated[bool, _option("Run an engine without a manifest.", "--trust")] = False,
+) -> Result:
+    """Sample videos from an artifact, in batches, resumably."""
+    options = {key: value for key, value in locals().items() if key not in ("console", "labels")}
+    from vidgen.runtime.jobs import sample as run
+    from vidgen.runtime.settings import SampleSettings
+
+    names = None if labels is None else tuple(name.strip() for name in labels.split(",") if name.strip())
+    settings = _make(SampleSettings, labels=names, **options)
+    with console.progress("sampling") as advance:
+        report = run(settings, advance)
+    made = f"{report.written} videos in {report.seconds:.1f} s ({report.videos_per_second:.1f} a second)"
+    kept = f", {report.kept} kept" if report.kept else ""
+    lines = [f"{report.out}: {made}{kept}", *(f"wrote {path}" for path in report.sheets)]
+    return Result(report.to_dict(), "\n".join(lines))

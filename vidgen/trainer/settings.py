@@ -144,7 +144,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def preset(name: str) -> Mapping[str, Any]:
+def preset_values(name: str) -> Mapping[str, Any]:
     """The values of a preset.
 
     Raises:
