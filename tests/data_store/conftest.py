@@ -39,6 +39,7 @@ def encode(
     rotation: int | None = None,
     shape: Fraction | None = None,
     options: dict[str, str] | None = None,
+    muxer: dict[str, str] | None = None,
     title: str | None = None,
 ) -> Path:
     """Write a video with PyAV; ``times`` are in units of ``clock`` seconds. Skips where the encoder is missing."""
@@ -48,7 +49,7 @@ def encode(
     except ValueError:
         pytest.skip(f"this PyAV has no encoder {codec}")
     quality = {"libx264": {"crf": "4"}, "libx265": {"crf": "10", "x265-params": "log-level=none"}}
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=muxer or {}) as container:
         if title is not None:
             container.metadata["title"] = title
         rate = Fraction(fps).limit_denominator(1001)
