@@ -27,15 +27,16 @@ class Backend(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, artifact: Path, manifest: Manifest, *, threads: int | None = None) -> Self:
+    def load(cls, artifact: Path, manifest: Manifest, *, threads: int | None = None, device: str = "cpu") -> Self:
         """Load an artifact.
 
         Args:
             threads: CPU threads to use; None leaves the library's choice.
+            device: ``"cpu"`` or ``"cuda"``; a device that is not there is an error, never a silent fall-back.
 
         Raises:
             MissingDependencyError: the library is not installed.
-            BackendError: the library cannot load the file.
+            BackendError: the library cannot load the file, or has no such device here.
         """
 
     @property

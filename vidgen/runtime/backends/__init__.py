@@ -1,0 +1,143 @@
+"""Opening an artifact: which backend runs which kind of file."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from vidgen.errors import ArtifactError, BackendError
+from vidgen.runtime.backends.base import Backend
+from vidgen.runtime.manifest import Manifest, checkpoint_manifest, read_manifest
+
+__all__ = ["BACKENDS", "Backend", "backend_for", "manifest_of", "open_backend"]
+
+#: Name that users type -> module and class. The module is imported only when it is asked for.
+BACKENDS: dict[str, tuple[str, str]] = {
+    "torch": ("vidgen.runtime.backends.torch", "TorchBackend"),
+    "onnxruntime": ("vidgen.runtime.backends.onnxruntime", "OnnxRuntimeBackend"),
+    "openvino": ("vidgen.runtime.backends.openvino", "OpenVinoBackend"),
+    "fake": ("vidgen.runtime.backends.fake", "FakeBackend"),
+}
+
+#: Suffix of an artifact -> the backends that run it, the default first.
+RUNS: dict[str, tuple[str, ...]] = {
+    ".safetensors": ("torch", "fake"),
+    ".onnx": ("onnxruntime", "openvino", "fake"),
+}
+
+
+def backend_for(artifact: str | Path, name: str | None = None) -> str:
+    """The name of the backend that will run an artifact, without opening anything.
+
+    Raises:
+        BackendError: no backend of that name, or it does not run this kind of file.
+        ArtifactError: no backend runs this kind of file.
+    """
+    artifact = Path(artifact)
+    if name is not None and name not in BACKENDS:
+        raise BackendError(
+            f"unknown backend {name!r}",
+            seen=f"{name!r}, expected one of {', '.join(BACKENDS)}",
+            cause="a typing error, or a backend of a newer version",
+            fix=f"use --backend {_default(artifact) or 'onnxruntime'}",
+        )
+    runs = RUNS.get(artifact.suffix)
+    if runs is None:
+        raise _unknown_kind(artifact)
+    if name is None:
+        return runs[0]
+    if name not in runs:
+        needed = "CHECKPOINT.safetensors" if artifact.suffix == ".onnx" else artifact
+        raise BackendError(
+            f"cannot run {artifact.name} with {name}",
+            seen=f"a {artifact.suffix} file, which {' or '.join(runs)} runs",
+            cause="this backend reads another kind of file",
+            fix=f"use --backend {runs[0]}"
+            if name == "torch"
+            else f"vidgen export {needed} -o {artifact.with_suffix('.onnx')}",
+        )
+    return name
+
+
+def _default(artifact: Path) -> str | None:
+    runs = RUNS.get(artifact.suffix)
+    return runs[0] if runs else None
+
+
+def _unknown_kind(artifact: Path) -> BackendError | ArtifactError:
+    if artifact.suffix == ".plan":
+        return BackendError(
+            f"cannot run engine {artifact}",
+            seen="a .plan file, expected a .onnx or .safetensors file",
+            cause="TensorRT engines are not built or run by this version yet",
+            fix=f"use the ONNX file it would be built from: --engine {artifact.with_suffix('.onnx')}",
+        )
+    fix = "vidgen export CHECKPOINT.safetensors -o MODEL.onnx"
+    if artifact.suffix in (".pth", ".pt"):
+        fix = f"vidgen import {artifact} {artifact.with_suffix('.safetensors')}"
+    return ArtifactError(
+        f"cannot open artifact {artifact}",
+        seen=f"a file named *{artifact.suffix or ' (no suffix)'}, expected .onnx or .safetensors",
+        cause="not an artifact of vidgen" if artifact.exists() else "a wrong path",
+        fix=fix,
+    )
+
+
+def manifest_of(artifact: str | Path, *, output: str | None = None) -> Manifest:
+    """What an artifact is, after checking its hash; made on the fly for a checkpoint.
+
+    Args:
+        output: ``"uint8"`` or ``"float32"``. A checkpoint can give either (default uint8); a file gives what
+            it was exported with, and another wish is an error.
+
+    Raises:
+        ArtifactError: missing, altered, of an unknown kind, or with another output than asked for.
+        BackendError: an engine, which this version cannot run.
+        CheckpointError: a checkpoint that is missing, truncated or foreign.
+    """
+    artifact = Path(artifact)
+    if artifact.suffix not in RUNS:
+        raise _unknown_kind(artifact)
+    if artifact.suffix == ".safetensors":
+        return checkpoint_manifest(artifact, output or "uint8")
+    manifest = read_manifest(artifact)
+    has = manifest.interface.output.dtype
+    if output is not None and has != output:
+        again = manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}"
+        raise ArtifactError(
+            f"cannot take {output} video from {artifact.name}",
+            seen=f"its output is {has}, expected {output}",
+            cause=f"it was exported with --output {has}",
+            fix=f"{again} --output {output}",
+        )
+    return manifest
+
+
+def open_backend(
+    artifact: str | Path,
+    name: str | None = None,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    output: str | None = None,
+    trust: bool = False,
+) -> Backend:
+    """Verify an artifact and load it.
+
+    Args:
+        name: one of ``BACKENDS``; None picks by the kind of file (.onnx onnxruntime, .safetensors torch).
+        threads: CPU threads to use; None leaves the library's choice.
+        device: ``"cpu"`` or ``"cuda"``.
+        output: see :func:`manifest_of`.
+        trust: allow an engine (.plan) that has no manifest. It loosens nothing for other kinds of file: they
+            are read as data, and an altered one is always refused.
+
+    Raises:
+        ArtifactError, CheckpointError: the file is missing, altered, truncated or of an unknown kind.
+        BackendError: the backend does not exist, does not run this kind of file, or cannot load it.
+        MissingDependencyError: the backend's library is not installed.
+    """
+    module, kind = BACKENDS[backend_for(artifact, name)]
+    manifest = manifest_of(artifact, output=output)
+    backend: type[Backend] = getattr(importlib.import_module(module), kind)
+    return backend.load(Path(artifact), manifest, threads=threads, device=device)

@@ -1,0 +1,58 @@
+"""Reading an .onnx file for any runtime: one self-contained file, as exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vidgen.errors import ArtifactError, BackendError
+from vidgen.runtime.manifest import Manifest
+
+#: The key that every tensor kept outside its file carries, as it is encoded: a string of 8 bytes, field 1.
+EXTERNAL_DATA_MARK = b"\x0a\x08location"
+
+
+def read_onnx(artifact: Path, manifest: Manifest) -> bytes:
+    """The bytes of a model, to be loaded from memory: so nothing beside the file is ever looked up.
+
+    Raises:
+        ArtifactError: the file keeps tensors in other files, or cannot be read.
+    """
+    again = manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}"
+    try:
+        model = artifact.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot open artifact {artifact}",
+            seen=error.strerror or str(error),
+            cause="no permission to read it, or the disk failed",
+            fix=again,
+        ) from error
+    if EXTERNAL_DATA_MARK in model:
+        raise ArtifactError(
+            f"refusing artifact {artifact}",
+            seen="tensors stored in other files, expected one self-contained file",
+            cause="it was not exported by vidgen: external data lets a model read any file",
+            fix=again,
+        )
+    return model
+
+
+def check_tensors(backend: str, artifact: Path, manifest: Manifest, has: Mapping[str, str]) -> None:
+    """Raise unless a loaded file has the inputs and the output of its manifest.
+
+    Args:
+        has: name -> NumPy name of the element type, of all inputs and outputs of the file.
+
+    Raises:
+        BackendError: a name or a type differs.
+    """
+    interface = manifest.interface
+    says = {spec.name: spec.dtype for spec in (*interface.inputs, interface.output)}
+    if dict(has) != says:
+        raise BackendError(
+            f"{backend} refuses {artifact}",
+            seen=f"inputs and outputs {dict(has)}, expected {says} from its manifest",
+            cause="the manifest belongs to another file",
+            fix=manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+        )

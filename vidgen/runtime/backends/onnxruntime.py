@@ -1,0 +1,120 @@
+"""The ONNX Runtime backend: runs an .onnx file, output written straight into the caller's buffer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from numpy.typing import NDArray
+
+from vidgen._imports import require
+from vidgen.errors import BackendError
+from vidgen.runtime.backends.base import Arrays, Backend
+from vidgen.runtime.backends.buffers import check_buffers, closed_error, load_error, run_error
+from vidgen.runtime.backends.onnx_file import check_tensors, read_onnx
+from vidgen.runtime.manifest import Manifest
+
+#: Device that users name -> ONNX Runtime's execution provider.
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxRuntimeBackend(Backend):
+    """An inference session on exactly the provider that was asked for."""
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def __init__(self, session: Any, manifest: Manifest, threads: int | None, device: str) -> None:
+        self._session = session
+        self._manifest = manifest
+        self._threads = threads
+        self._device = device
+
+    @classmethod
+    def load(cls, artifact: Path, manifest: Manifest, *, threads: int | None = None, device: str = "cpu") -> Self:
+        """Load a single-file model.
+
+        Raises:
+            MissingDependencyError: onnxruntime is not installed.
+            ArtifactError: the file keeps tensors in other files.
+            BackendError: the provider is missing or did not load, or the file is not what its manifest says.
+        """
+        ort = require("onnxruntime", "run .onnx files")
+        provider = _provider(ort, device)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+        model = read_onnx(artifact, manifest)
+        try:
+            session = ort.InferenceSession(model, options, providers=[provider])
+            session.disable_fallback()
+        except Exception as error:  # its exceptions share no base class of their own
+            raise load_error("onnxruntime", artifact, error) from error
+        loaded = session.get_providers()[0]
+        if loaded != provider:
+            raise BackendError(
+                f"onnxruntime cannot run on {device}",
+                seen=f"provider {loaded} took over, expected {provider}",
+                cause="the provider's libraries (CUDA, cuDNN) are missing or of another version",
+                fix="vidgen doctor   (names what is missing), or use device cpu",
+            )
+        tensors = (*session.get_inputs(), *session.get_outputs())
+        check_tensors("onnxruntime", artifact, manifest, {tensor.name: _dtype(tensor) for tensor in tensors})
+        return cls(session, manifest, threads, device)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the file is."""
+        return self._manifest
+
+    def describe(self) -> dict[str, str]:
+        """Library, version, provider, threads ("library's choice" where none was given)."""
+        import onnxruntime
+
+        return {
+            "backend": self.name,
+            "library": f"onnxruntime {onnxruntime.__version__}",
+            "device": PROVIDERS[self._device],
+            "threads": str(self._threads or "library's choice"),
+        }
+
+    def run(self, inputs: Arrays, output: NDArray[Any]) -> None:
+        """Run one batch; the session writes into ``output`` itself."""
+        if self._session is None:
+            raise closed_error(self.name)
+        check_buffers(self._manifest.interface, inputs, output)
+        try:
+            binding = self._session.io_binding()
+            for name, array in inputs.items():
+                binding.bind_cpu_input(name, array)
+            binding.bind_output(
+                self._manifest.interface.output.name, "cpu", 0, output.dtype.type, output.shape, output.ctypes.data
+            )
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # its exceptions share no base class of their own
+            raise run_error("onnxruntime", error, output.shape[0]) from error
+
+    def close(self) -> None:
+        """Drop the session and its memory."""
+        self._session = None
+
+
+def _provider(ort: Any, device: str) -> str:
+    available = ort.get_available_providers()
+    provider = PROVIDERS.get(device)
+    if provider is None or provider not in available:
+        names = [name for name, value in PROVIDERS.items() if value in available]
+        raise BackendError(
+            f"onnxruntime cannot run on {device}",
+            seen=f"device {device!r}, expected {' or '.join(names)}",
+            cause="the installed onnxruntime has no such provider" if provider else "no such device",
+            fix="pip install 'vidgen[gpu]'" if provider else f"use device {names[0]}",
+        )
+    return provider
+
+
+def _dtype(value: Any) -> str:
+    """NumPy name of the element type of a session's input or output, "tensor(float)" for example."""
+    name = str(value.type).removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
