@@ -138,11 +138,14 @@ def prepare(
 
     settings = _make(PrepareSettings, **options)
     with console.progress("reading") as advance:
-        report = run(settings, lambda at: advance(at.done, at.total, at.name))
+        report = run(settings, lambda at: advance(at.done, at.total, f"{at.name} {at.decoding or ''}".strip()))
     for note in report.notes:
         console.say(f"note: {note.name}: {note.text}")
     info = report.info
     lines = [f"skipped {skipped.name}: {skipped.reason}" for skipped in report.skipped]
+    if report.ignored:
+        more = ", ..." if len(report.ignored) > 3 else ""
+        lines.append(f"ignored {len(report.ignored)} other files: {', '.join(report.ignored[:3])}{more}")
     lines.append(f"{report.out}: {info.clips} clips, {info.frames} frames of {info.width}x{info.height}")
     lines.append(f"from {report.sources - len(report.skipped)} of {report.sources} sources ({report.layout})")
     return Result(report.to_dict(), "\n".join([*lines, f"next: vidgen data show {report.out} -o sheet.png"]))
