@@ -1,0 +1,1 @@
+"""How fast artifacts run, and how good their videos are."""

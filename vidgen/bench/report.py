@@ -1,0 +1,171 @@
+"""What a bench found: rows, JSON and a table that says how far to trust it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vidgen.bench.statistics import RUNS_FOR, Agreement, Distribution
+from vidgen.bench.worker import WarmUp
+
+FORMAT = 1
+#: Rounds whose medians differ by more than this say that something else was running.
+NOISY = 0.10
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One contender at one batch size.
+
+    Attributes:
+        compute_ms: the run itself, latents in host memory to frames in host memory.
+        end_to_end_ms: making the latents, the run, and a uint8 array of frames of one's own.
+        videos_per_second, frames_per_second: one batch after the other, end to end, from the mean of all runs.
+        reference: label of the first contender at this batch size, which speed-up and agreement refer to.
+        speedup: times faster than the reference in compute time; 1 for itself.
+        spread: how much the medians of the rounds differ.
+        load_seconds: import of the library, check of the file and load, in a fresh process.
+        peak_memory: bytes, of the contender's process up to this batch size; None where not known.
+        agreement: with the reference; None for itself, or where they do not take the same latents.
+        samples_ms: every compute time, by round.
+    """
+
+    contender: str
+    artifact: str
+    backend: str
+    precision: str
+    batch: int
+    frames: int
+    reference: str
+    compute_ms: Distribution
+    end_to_end_ms: Distribution
+    videos_per_second: float
+    frames_per_second: float
+    compute_videos_per_second: float
+    speedup: float
+    spread: float
+    warm_up: WarmUp
+    load_seconds: float
+    peak_memory: int | None
+    agreement: Agreement | None
+    describe: Mapping[str, str]
+    samples_ms: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A contender that could not be measured: at which step, and its error in four parts."""
+
+    contender: str
+    step: str
+    error: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """The result of a bench."""
+
+    environment: Mapping[str, Any]
+    rows: tuple[Measurement, ...]
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every contender was measured."""
+        return not self.failures
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as bench.json holds them."""
+        return {"format": FORMAT, "ok": self.ok, **dataclasses.asdict(self)}
+
+    def table(self) -> str:
+        """The table and its notes for a console."""
+        header, *body = _cells(self)
+        widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+        lines = [
+            "  ".join(cell.ljust(w) if i < 1 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+            for row in (header, *body)
+        ]
+        return "\n".join([self._title(), "", *(line.rstrip() for line in lines), "", *self._notes()])
+
+    def markdown(self) -> str:
+        """The same as a Markdown document."""
+        header, *body = _cells(self)
+        lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] + ["---:"] * (len(header) - 1), *body)]
+        return "\n".join(["# Bench", "", self._title(), "", *lines, "", *(f"- {note}" for note in self._notes()), ""])
+
+    def _title(self) -> str:
+        machine, settings = self.environment["machine"], self.environment["settings"]
+        threads = settings["threads"] or "each library's choice of"
+        versions = ", ".join(f"{name} {version}" for name, version in self.environment["versions"].items())
+        return f"{machine['cpu']}, {machine['usable']:g} cores usable, {threads} threads; {versions}"
+
+    def _notes(self) -> list[str]:
+        frames = " or ".join(str(number) for number in sorted({row.frames for row in self.rows}))
+        references = " or ".join(dict.fromkeys(row.reference for row in self.rows))
+        notes = [
+            f"times: milliseconds for a batch of videos of {frames} frames; speed-up and agreement: with {references}",
+            "run: latents in memory to frames in memory; end to end: with making the latents and keeping the frames",
+            "peak memory: of a process that does nothing else; load: with import of the library and hash check",
+        ]
+        fewest = min(row.compute_ms.runs for row in self.rows)
+        if fewest < RUNS_FOR["p99"]:
+            notes.append(f"p90 of {fewest} runs is rough; it settles at about {RUNS_FOR['p99']}, where p99 begins")
+        noisy = [f"{row.contender} batch {row.batch} ({row.spread:.0%})" for row in self.rows if row.spread > NOISY]
+        if noisy:
+            notes.append(
+                f"noisy, rounds differ by more than {NOISY:.0%}: {', '.join(noisy)}; run it on an idle machine"
+            )
+        cold = [f"{row.contender} batch {row.batch}" for row in self.rows if not row.warm_up.stable]
+        if cold:
+            notes.append(f"not yet stable when measured: {', '.join(cold)}; give a longer warm-up")
+        notes += [
+            f"FAILED {failure.contender} ({failure.step}): {failure.error['what']} - {failure.error['seen']} - "
+            f"{failure.error['fix']}"
+            for failure in self.failures
+        ]
+        return notes
+
+
+_HEADER = ["artifact@backend", "batch", "runs", "run p50", "run p90", "p99", "end to end p50", "videos/s", "frames/s"]
+_HEADER += ["speed-up", "peak MiB", "load s", "agreement"]
+
+
+def _cells(report: BenchReport) -> list[list[str]]:
+    rows = [_HEADER]
+    for row in report.rows:
+        run = row.compute_ms
+        rows.append(
+            [
+                row.contender,
+                str(row.batch),
+                str(run.runs),
+                f"{run.p50:.2f}",
+                "-" if run.p90 is None else f"{run.p90:.2f}",
+                "-" if run.p99 is None else f"{run.p99:.2f}",
+                f"{row.end_to_end_ms.p50:.2f}",
+                f"{row.videos_per_second:.2f}",
+                f"{row.frames_per_second:.1f}",
+                f"{row.speedup:.2f}x",
+                "-" if row.peak_memory is None else f"{row.peak_memory / 2**20:.0f}",
+                f"{row.load_seconds:.2f}",
+                _agreement(row),
+            ]
+        )
+    if not any(row.compute_ms.p99 for row in report.rows):
+        rows = [row[:5] + row[6:] for row in rows]
+    return rows
+
+
+def _agreement(row: Measurement) -> str:
+    found = row.agreement
+    if row.contender == row.reference:
+        return "reference"
+    if found is None:
+        return "other model"
+    weights = "" if found.same_weights else ", other weights"
+    if found.psnr is None:
+        return f"equal{weights}"
+    return f"max {found.max_grey_levels} levels, {found.psnr:.1f} dB{weights}"
