@@ -292,3 +292,54 @@ def sample(
     kept = f", {report.kept} kept" if report.kept else ""
     lines = [f"{report.out}: {made}{kept}", *(f"wrote {path}" for path in report.sheets)]
     return Result(report.to_dict(), "\n".join(lines))
+
+
+@command(app, "bench")
+def bench(
+    console: Console,
+    engine: Annotated[list[Path], _option("Artifact, or ARTIFACT@BACKEND; may be repeated.", "--engine")],
+    out: Annotated[Path | None, _option("Folder for bench.json and bench.md.", "-o", "--out")] = None,
+    backend: Annotated[list[str] | None, _option("Backend to try; all installed if left out.", "--backend")] = None,
+    batch: Annotated[list[int] | None, _option("Videos in a batch; may be repeated (1 and 8).", "--batch")] = None,
+    frames: Annotated[int | None, _option("Frames of each video.", "--frames")] = None,
+    threads: Threads = None,
+    device: Device = None,
+    seconds: Annotated[float | None, _option("Measuring time of each row, at least (5).", "--seconds")] = None,
+    min_runs: Annotated[int | None, _option("Runs of each row, at least (20).", "--min-runs")] = None,
+    rounds: Annotated[int | None, _option("Slices the time is given in, taken in turn (5).", "--rounds")] = None,
+    warmup_seconds: Annotated[float | None, _option("Longest warm-up (15).", "--warmup-seconds")] = None,
+    seed: Seed = None,
+) -> Result:
+    """Time artifacts and backends side by side, and compare what they make."""
+    options = {key: value for key, value in locals().items() if key not in ("console", "engine", "backend", "batch")}
+    from vidgen.bench.latency import bench as run
+    from vidgen.bench.settings import BenchSettings
+
+    settings = _make(BenchSettings, engines=engine, backends=backend, batches=batch, **options)
+    with console.progress("timing") as advance:
+        report = run(settings, advance)
+    wrote = f"\nwrote {out}/bench.json and {out}/bench.md" if out else ""
+    return Result(report.to_dict(), report.table() + wrote, ok=report.ok)
+
+
+@command(app, "doctor")
+def doctor(console: Console) -> Result:
+    """What this machine can run, a line a check, each with the command that mends it."""
+    from vidgen.doctor import doctor as run
+
+    report = run()
+    return Result(report.to_dict(), report.table(), ok=report.ready)
+
+
+@command(app, "demo")
+def demo(
+    console: Console,
+    out: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo"),
+    minutes: Annotated[float | None, _option("Minutes of training (2); 0 makes a few steps.", "--minutes")] = None,
+) -> Result:
+    """The whole story on built-in data: train, export, verify, sample, time, and a page."""
+    from vidgen.demo import DemoSettings
+    from vidgen.demo import demo as run
+
+    report = run(_make(DemoSettings, out=out, minutes=minutes), say=console.say)
+    return Result(dataclasses.asdict(report), f"{report.report}: {len(report.steps)} steps in {report.seconds:.0f} s")

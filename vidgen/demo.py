@@ -105,7 +105,9 @@ def demo(settings: DemoSettings, say: Say = lambda _: None) -> DemoReport:
     story.tell("Training", train, lambda: _train(settings))
     checkpoint, artifact, half = out / "run" / "g3an.safetensors", out / "g3an.onnx", out / "g3an-fp16.onnx"
     story.tell("Export", f"vidgen export {checkpoint} -o {artifact}", lambda: _export(checkpoint, artifact, False))
-    story.tell("Half precision", f"vidgen export {checkpoint} --fp16 -o {half}", lambda: _export(checkpoint, half, True))
+    story.tell(
+        "Half precision", f"vidgen export {checkpoint} --fp16 -o {half}", lambda: _export(checkpoint, half, True)
+    )
     grid = f"{_GRID}x{_GRID}"
     story.tell(
         "Appearance x motion",
