@@ -77,6 +77,13 @@ def test_min_runs_are_kept_and_no_sample_is_lost() -> None:
     assert np.mean([value for one in row.samples_ms for value in one]) == pytest.approx(row.compute_ms.mean, abs=1e-3)
 
 
+def test_slow_contenders_stop_at_their_limit_with_a_run_in_each_round() -> None:
+    report = bench(settings("slow", min_runs=3000, max_seconds=0.3), load=Loader(slow=FakeBackend(delay=0.05)))
+    (row,) = report.rows
+    assert 3 <= row.compute_ms.runs <= 12 and all(row.samples_ms)
+    assert "fewer than 3000 runs" in report.table()
+
+
 def test_contenders_take_turns_and_begin_in_another_order_each_round() -> None:
     order: list[str] = []
 
@@ -172,6 +179,7 @@ def test_files_hold_what_the_table_shows(tmp_path: Path) -> None:
         ("rounds", 0),
         ("seconds", -1.0),
         ("seconds", float("nan")),
+        ("max_seconds", float("inf")),
         ("threads", 0),
         ("device", "tpu"),
         ("frames", 0),

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from vidgen.bench.settings import BenchSettings
@@ -27,15 +28,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment(settings: BenchSettings, started: float) -> dict[str, Any]:
-    """The machine, the versions and the settings of a bench that began at ``started`` (seconds since 1970)."""
+@dataclass(frozen=True)
+class Beginning:
+    """The time (seconds since 1970) and the load averages when a bench began, before it made a load itself."""
+
+    time: float
+    load: tuple[float, ...]
+
+
+def beginning() -> Beginning:
+    """Now; the load is empty where the system does not tell it."""
+    return Beginning(time.time(), os.getloadavg() if hasattr(os, "getloadavg") else ())
+
+
+def environment(settings: BenchSettings, began: Beginning) -> dict[str, Any]:
+    """The machine, the versions and the settings of a bench."""
     values = dataclasses.asdict(settings)
     values |= {"engines": [str(engine) for engine in settings.engines], "out": str(settings.out or "")}
     return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 1),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began.time)),
+        "seconds": round(time.time() - began.time, 1),
         "machine": machine().to_dict(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "load_average": list(began.load),
         "python": platform.python_version(),
         "versions": versions(),
         "settings": values,

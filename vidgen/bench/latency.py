@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from vidgen._files import atomic_file, storage_error, write_json
-from vidgen.bench.environment import environment
+from vidgen.bench.environment import beginning, environment
 from vidgen.bench.process import ProcessWorker
 from vidgen.bench.report import BenchReport, Failure, Measurement
 from vidgen.bench.settings import BenchSettings, Contender, contenders
@@ -30,7 +29,7 @@ class _Worker(Protocol):
     def load(self, artifact: Path, backend: str, threads: int | None, device: str) -> Loaded: ...
     def prepare(self, batch: int, frames: int | None, seed: int, output: Path) -> int: ...
     def warm_up(self, limit: float) -> WarmUp: ...
-    def measure(self, seconds: float, least: int) -> Slice: ...
+    def measure(self, seconds: float, least: int, limit: float) -> Slice: ...
     def peak_memory(self) -> int | None: ...
     def close(self) -> None: ...
 
@@ -74,7 +73,7 @@ def bench(settings: BenchSettings, progress: Progress | None = None, *, load: Lo
         _check_artifacts(entries_wanted, settings.frames)
     if settings.out is not None:
         _check_writable(settings.out)
-    started = time.time()
+    began = beginning()
     bar = _Steps(progress, len(entries_wanted) * (1 + len(settings.batches) * (2 + settings.rounds)))
     failures: list[tuple[Failure, VidgenError]] = []
     rows: list[Measurement] = []
@@ -92,7 +91,7 @@ def bench(settings: BenchSettings, progress: Progress | None = None, *, load: Lo
     if not rows:
         raise failures[0][1]
     report = BenchReport(
-        environment=environment(settings, started),
+        environment=environment(settings, began),
         rows=tuple(rows),
         failures=tuple(failure for failure, _ in failures),
     )
@@ -182,9 +181,10 @@ def _measure_batch(
         entry.warm = entry.worker.warm_up(settings.warmup_seconds)
 
     least = -(-settings.min_runs // settings.rounds)
+    seconds, limit = settings.seconds / settings.rounds, settings.max_seconds / settings.rounds
 
     def measure(entry: _Entry) -> None:
-        entry.slices.append(entry.worker.measure(settings.seconds / settings.rounds, least))
+        entry.slices.append(entry.worker.measure(seconds, least, limit))
 
     alive = _each(entries, f"batch {batch}: first run of", failures, bar, prepare)
     alive = _each(alive, f"batch {batch}: warm up", failures, bar, warm)

@@ -51,9 +51,9 @@ class ProcessWorker:
         """See :meth:`Worker.warm_up`."""
         return WarmUp(**self._ask("warm_up", limit=limit))
 
-    def measure(self, seconds: float, least: int) -> Slice:
+    def measure(self, seconds: float, least: int, limit: float) -> Slice:
         """See :meth:`Worker.measure`."""
-        value = self._ask("measure", seconds=seconds, least=least)
+        value = self._ask("measure", seconds=seconds, least=least, limit=limit)
         return Slice(tuple(value["compute"]), tuple(value["end_to_end"]))
 
     def peak_memory(self) -> int | None:

@@ -118,6 +118,12 @@ class BenchReport:
             notes.append(
                 f"noisy, rounds differ by more than {NOISY:.0%}: {', '.join(noisy)}; run it on an idle machine"
             )
+        load, cores = self.environment["load_average"][:1], self.environment["machine"]["usable"]
+        if load and load[0] > cores / 2:
+            notes.append(f"the machine was busy before the bench began: load {load[0]:.1f} on {cores:g} cores")
+        wanted = self.environment["settings"]["min_runs"]
+        if fewest < wanted:
+            notes.append(f"slow contenders had fewer than {wanted} runs: their time was up (max_seconds)")
         cold = [f"{row.contender} batch {row.batch}" for row in self.rows if not row.warm_up.stable]
         if cold:
             notes.append(f"not yet stable when measured: {', '.join(cold)}; give a longer warm-up")

@@ -22,7 +22,8 @@ class BenchSettings:
         threads: of every backend; None is each library's own choice, which makes comparisons weaker.
         device: ``cpu`` or ``cuda``.
         seconds: measuring time of each contender and batch size, at least.
-        min_runs: runs of each contender and batch size, at least.
+        min_runs: runs of each contender and batch size, at least; ``max_seconds`` ends it before.
+        max_seconds: longest measuring time of each contender and batch size; slow ones then have fewer runs.
         rounds: the time is given in so many slices, taken in turn, so that noise hits all alike.
         warmup_seconds: longest warm-up of a contender and batch size.
         seed: of the latents.
@@ -37,6 +38,7 @@ class BenchSettings:
     device: str = "cpu"
     seconds: float = 5.0
     min_runs: int = 20
+    max_seconds: float = 60.0
     rounds: int = 5
     warmup_seconds: float = 15.0
     seed: int = 0
@@ -51,7 +53,8 @@ class BenchSettings:
         at_least_one |= {"frames": self.frames, "batches": self.batches[0]}
         for name, value in at_least_one.items():
             _require(value is None or value >= 1, name, value, "at least 1", f"use {name} 1")
-        for name, seconds in (("seconds", self.seconds), ("warmup_seconds", self.warmup_seconds)):
+        for name in ("seconds", "max_seconds", "warmup_seconds"):
+            seconds = getattr(self, name)
             _require(0 <= seconds < float("inf"), name, seconds, "a number of seconds", f"use {name} 5")
         _require(self.device in ("cpu", "cuda"), "device", self.device, "cpu or cuda", "use device cpu")
 

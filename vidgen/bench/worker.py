@@ -116,7 +116,8 @@ class Worker:
         """Run until the medians of three windows in a row agree within 5 %, or for ``limit`` seconds."""
         start, runs, medians = time.perf_counter(), 0, list[float]()
         while True:
-            window = self.measure(WINDOW_SECONDS, WINDOW_RUNS, settle=False)
+            left = max(0.0, limit - (time.perf_counter() - start))
+            window = self.measure(WINDOW_SECONDS, WINDOW_RUNS, left, settle=False)
             runs += len(window.compute)
             medians.append(float(np.median(window.compute)))
             last = medians[-WINDOWS:]
@@ -124,22 +125,26 @@ class Worker:
             if stable or time.perf_counter() - start >= limit:
                 return WarmUp(stable, runs, time.perf_counter() - start)
 
-    def measure(self, seconds: float, least: int, *, settle: bool = True) -> Slice:
+    def measure(self, seconds: float, least: int, limit: float, *, settle: bool = True) -> Slice:
         """Time runs for ``seconds``, at least ``least`` of them; none is left out.
 
         Args:
+            limit: seconds after which even ``least`` is given up; one run is always made.
             settle: first run once untimed: other contenders have emptied the caches since the last slice.
         """
         if settle:
             self._run()
         compute: list[float] = []
         end_to_end: list[float] = []
-        end = time.perf_counter() + seconds
-        while len(compute) < least or time.perf_counter() < end:
+        begun = time.perf_counter()
+        while True:
             start = time.perf_counter()
             spent, _ = self._run()
-            end_to_end.append(time.perf_counter() - start)
+            end = time.perf_counter()
+            end_to_end.append(end - start)
             compute.append(spent)
+            if (len(compute) >= least and end - begun >= seconds) or end - begun >= limit:
+                break
         return Slice(tuple(compute), tuple(end_to_end))
 
     def _run(self) -> tuple[float, NDArray[np.uint8]]:
