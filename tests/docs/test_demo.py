@@ -1,0 +1,33 @@
+"""The demo tells the whole story, and its page shows what it made."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vidgen.demo import DemoSettings, demo
+from vidgen.errors import StorageError
+
+
+@pytest.mark.slow
+def test_the_demo_makes_a_page_whose_pictures_are_there(tmp_path: Path) -> None:
+    report = demo(DemoSettings(tmp_path / "demo", minutes=0))
+    page = report.report.read_text(encoding="utf-8")
+    pictures = re.findall(r'src="([^"]+)"', page)
+    assert len(pictures) >= 4
+    for picture in pictures:
+        assert (tmp_path / "demo" / picture).stat().st_size > 500
+    for step in report.steps:
+        assert step.command.startswith("vidgen ") and step.seconds > 0
+    assert page.count("g3an-fp16.onnx@") >= 2
+    again = demo(DemoSettings(tmp_path / "demo", minutes=0))
+    assert again.report.exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("")
+    with pytest.raises(StorageError, match="ANOTHER_FOLDER"):
+        demo(DemoSettings(tmp_path))
+    assert (tmp_path / "precious").exists()
