@@ -126,6 +126,7 @@ def test_a_crash_is_a_line(broken: dict[str, Any]) -> None:
 def test_a_hang_is_a_line_and_costs_its_limit_once(broken: dict[str, Any]) -> None:
     assert "no answer in 6 s" in broken["lines"]["openvino"]["found"]
     assert "no answer in 6 s" in broken["lines"]["compiler"]["found"]
+    assert broken["lines"]["openvino"]["mend"].startswith("vidgen doctor")
     assert broken["seconds"] < 40
 
 

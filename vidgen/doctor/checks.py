@@ -176,8 +176,13 @@ def _broken(name: str, answer: Answer, install: str, *, needed: bool = False) ->
     if answer.missing:
         whole = answer.missing.split(".")[0].replace("_", "-") == name.replace("_", "-")
         return Check(name, "missing", "not installed" if whole else f"lacks {answer.missing}", install, needed)
-    again = f"pip install --force-reinstall {name.replace('_', '-')}"
-    return Check(name, "missing" if needed else "warning", answer.error, again, needed)
+    return _silent(name, answer, f"pip install --force-reinstall {name.replace('_', '-')}", needed=needed)
+
+
+def _silent(name: str, answer: Answer, mend: str, *, needed: bool = False) -> Check:
+    """A probe without findings: it crashed, hung or failed."""
+    again = "vidgen doctor   (again, when the machine is idle)"
+    return Check(name, "missing" if needed else "warning", answer.error, again if answer.hung else mend, needed)
 
 
 def torch_check(answer: Answer) -> Check:
@@ -201,7 +206,7 @@ def provider_check(name: str, answer: Answer) -> Check:
     bad: Status = "missing" if needed else "warning"
     mend = "pip install --force-reinstall onnxruntime" if needed else "pip install 'onnxruntime-gpu[cuda,cudnn]'"
     if answer.value is None:
-        return Check(short, bad, answer.error, mend, needed)
+        return _silent(short, answer, mend, needed=needed)
     if answer.value["first"] != name:
         found = f"listed, but falls back to {answer.value['first']}: its libraries do not load"
         return Check(short, bad, found, mend, needed)
@@ -237,7 +242,7 @@ def compiler_check(answer: Answer) -> Check:
     """A C++ compiler whose output loads."""
     mend = "xcode-select --install" if sys.platform == "darwin" else "sudo apt install g++   (or your system's package)"
     if answer.value is None:
-        return Check("compiler", "warning", answer.error, mend)
+        return _silent("compiler", answer, mend)
     value = answer.value
     if "absent" in value:
         return Check("compiler", "missing", value["absent"], mend)
@@ -252,7 +257,7 @@ def nvcc_check(answer: Answer) -> Check:
     """NVIDIA's compiler; only CUDA kernels built ahead of time need it."""
     mend = "install the CUDA toolkit and put its bin folder on PATH   (only to compile CUDA kernels)"
     if answer.value is None:
-        return Check("nvcc", "warning", answer.error, mend)
+        return _silent("nvcc", answer, mend)
     if "absent" in answer.value:
         return Check("nvcc", "missing", answer.value["absent"], mend)
     if not answer.value["version"]:
@@ -264,7 +269,7 @@ def cuda_check(answer: Answer) -> Check:
     """The CUDA driver and its devices."""
     mend = "install NVIDIA's driver, then run: nvidia-smi   (needs an NVIDIA GPU)"
     if answer.value is None:
-        return Check("CUDA driver", "warning", answer.error, mend)
+        return _silent("CUDA driver", answer, mend)
     value = answer.value
     if "absent" in value:
         return Check("CUDA driver", "missing", "no driver", mend)

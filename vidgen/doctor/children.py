@@ -23,11 +23,13 @@ class Answer:
         value: its findings; None when it has none.
         missing: the module that is not installed; "" otherwise.
         error: why there are no findings, in one line; "" otherwise.
+        hung: whether its time was up.
     """
 
     value: Mapping[str, Any] | None = None
     missing: str = ""
     error: str = ""
+    hung: bool = False
 
 
 def ask(probes: Sequence[tuple[str, ...]], timeout: float, module: str = "vidgen.doctor.probes") -> list[Answer]:
@@ -65,7 +67,7 @@ def _ask_one(probe: Sequence[str], timeout: float, module: str, living: list[sub
     except subprocess.TimeoutExpired:
         _end(process)
         process.communicate()
-        return Answer(error=f"no answer in {timeout:g} s: it hangs, or the machine is busy")
+        return Answer(error=f"no answer in {timeout:g} s: it hangs, or the machine is busy", hung=True)
     return _read(said, complaints, process.returncode)
 
 
