@@ -48,7 +48,7 @@ def _root(
     pass
 
 
-def _make(kind: type[T], **options: Any) -> T:
+def _make(kind: type[T], /, **options: Any) -> T:
     """The settings object of the options that were given; None means left out."""
     from vidgen.settings import build_settings
 
@@ -241,7 +241,7 @@ def import_(
     console: Console,
     source: Annotated[Path, typer.Argument(help="Official .pth checkpoint.")],
     destination: Annotated[Path, typer.Argument(help=".safetensors to write.")],
-    model: Annotated[str | None, _option("Model, where the file holds several.", "--model")] = None,
+    model: Annotated[str | None, _option("Network, where the file holds several.", "--model")] = None,
 ) -> Result:
     """Convert an official checkpoint; nothing in it is executed."""
     from vidgen.models.official import import_checkpoint
@@ -250,6 +250,42 @@ def import_(
     sizes = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(report.config).items())
     text = f"{report.destination}: {report.model} ({sizes}), {report.tensors} tensors"
     return Result(report.to_dict(), text)
+
+
+@command(app, "export")
+def export(
+    console: Console,
+    checkpoint: Annotated[Path, typer.Argument(help=".safetensors checkpoint of a generator.")],
+    out: Annotated[Path | None, _option(".onnx to write.", "-o", "--out")] = None,
+    engine: Annotated[Path | None, _option("Engine to write; not in this version.", "--engine")] = None,
+    fp16: Annotated[bool, _option("Type the graph to half precision.", "--fp16")] = False,
+    lowering: Annotated[str | None, _option("cpu or tensorrt (cpu).", "--for")] = None,
+    output: Annotated[str | None, _option("uint8 or float32 (uint8).", "--output")] = None,
+    frames: Annotated[int | None, _option("Frames the artifact will be used for; also verified.", "--frames")] = None,
+    batch: Annotated[str | None, _option("MIN:OPT:MAX, of engines.", "--batch")] = None,
+    gpu: Annotated[str | None, _option("Architectures of an engine, e.g. sm_89.", "--gpu")] = None,
+    sepconv: Annotated[str | None, _option("custom, standard or plugin; TwoStreamVAN only.", "--sepconv")] = None,
+) -> Result:
+    """Export a checkpoint and verify the artifact against it; what does not match is not written."""
+    options = {key: value for key, value in locals().items() if key != "console"}
+    from vidgen.export import ExportSettings
+    from vidgen.export import export as run
+
+    report = run(_make(ExportSettings, **options), console.say)
+    return Result(report.to_dict(), str(report))
+
+
+@command(app, "verify")
+def verify(
+    console: Console,
+    checkpoint: Annotated[Path, typer.Argument(help=".safetensors checkpoint.")],
+    artifact: Annotated[Path, typer.Argument(help=".onnx made from it.")],
+) -> Result:
+    """Compare an artifact with its checkpoint again."""
+    from vidgen.export import verify as run
+
+    report = run(checkpoint, artifact)
+    return Result(report.to_dict(), str(report), ok=bool(report))
 
 
 @command(app, "sample")
@@ -306,6 +342,7 @@ def bench(
     device: Device = None,
     seconds: Annotated[float | None, _option("Measuring time of each row, at least (5).", "--seconds")] = None,
     min_runs: Annotated[int | None, _option("Runs of each row, at least (20).", "--min-runs")] = None,
+    max_seconds: Annotated[float | None, _option("Measuring time of each row, at most (60).", "--max-seconds")] = None,
     rounds: Annotated[int | None, _option("Slices the time is given in, taken in turn (5).", "--rounds")] = None,
     warmup_seconds: Annotated[float | None, _option("Longest warm-up (15).", "--warmup-seconds")] = None,
     seed: Seed = None,
@@ -323,11 +360,14 @@ def bench(
 
 
 @command(app, "doctor")
-def doctor(console: Console) -> Result:
+def doctor(
+    console: Console,
+    timeout: Annotated[float, _option("Seconds to wait for a check.", "--timeout")] = 9.0,
+) -> Result:
     """What this machine can run, a line a check, each with the command that mends it."""
     from vidgen.doctor import doctor as run
 
-    report = run()
+    report = run(timeout)
     return Result(report.to_dict(), report.table(), ok=report.ready)
 
 

@@ -187,7 +187,9 @@ def _bench(artifacts: list[Path], out: Path) -> dict[str, str]:
     from vidgen.bench.latency import bench
     from vidgen.bench.settings import BenchSettings
 
-    report = bench(BenchSettings(tuple(artifacts), batches=(1, 4), seconds=2.0, warmup_seconds=3.0, out=out))
+    report = bench(
+        BenchSettings(tuple(artifacts), batches=(1, 4), seconds=2.0, max_seconds=10.0, warmup_seconds=3.0, out=out)
+    )
     return {"measurements": str(len(report.rows)), "failures": str(len(report.failures))}
 
 
