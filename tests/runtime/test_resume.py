@@ -129,8 +129,10 @@ def test_a_full_disk_keeps_earlier_files_and_says_so(tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(NpySink, "write", fill_up)
-        with pytest.raises(StorageError, match="the disk is full"):
+        with pytest.raises(StorageError, match="the disk is full") as caught:
             _sample(tmp_path / "a", encoders=1)
+        assert "free space" in caught.value.fix
+        assert caught.value.fix.endswith(_settings(tmp_path / "a", encoders=1, resume=True).command())
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert {f"{i}.npy" for i in range(6)} <= names
     assert "6.npy" not in names

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidgen.errors import StorageError
 from vidgen.runtime.backends import backend_for, manifest_of, open_backend
 from vidgen.runtime.backends.base import Backend
 from vidgen.runtime.latents import label_indices, video_labels
@@ -154,15 +156,28 @@ def sample(
         described: dict[str, str] = {}
         if progress:
             progress(len(files) - len(missing), len(files))
-        if units:
-            overview = job.overview if drawing else None
-            compute, described = _make(job, units, missing, overview, progress, backend)
-        if drawing:
-            job.overview.write(job.fps)
+        with _disk_full_names_resume(settings):
+            if units:
+                overview = job.overview if drawing else None
+                compute, described = _make(job, units, missing, overview, progress, backend)
+            if drawing:
+                job.overview.write(job.fps)
     sheets = tuple(path for path in job.overview.paths if path.exists())
     kept = len(files) - len(missing)
     seconds = time.perf_counter() - start
     return SampleReport(settings.out, tuple(files), sheets, len(missing), kept, seconds, compute, described)
+
+
+@contextlib.contextmanager
+def _disk_full_names_resume(settings: SampleSettings) -> Iterator[None]:
+    """Add to a full disk's error the command that goes on from there."""
+    try:
+        yield
+    except StorageError as error:
+        if getattr(error.__cause__, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fix = f"free space on the disk of {settings.out}, then: {settings.command(resume=True)}"
+        raise StorageError(error.what, seen=error.seen, cause=error.cause, fix=fix) from error
 
 
 def _plan(settings: SampleSettings, backend: Backend | None) -> _Job:

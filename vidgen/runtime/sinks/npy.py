@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,5 +19,8 @@ class NpySink:
 
     def write(self, path: Path, frames: NDArray[np.uint8], fps: float) -> None:
         """Write the array; see :class:`vidgen.runtime.sinks.Sink`."""
-        with atomic_file(path) as partial, open(partial, "wb") as stream:
-            np.save(stream, np.ascontiguousarray(frames), allow_pickle=False)
+        # Through memory: NumPy's own writing to a full disk gives an error without its cause.
+        memory = io.BytesIO()
+        np.save(memory, np.ascontiguousarray(frames), allow_pickle=False)
+        with atomic_file(path) as partial:
+            partial.write_bytes(memory.getbuffer())

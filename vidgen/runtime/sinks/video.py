@@ -78,7 +78,6 @@ class Mp4Sink:
 
     def _encode(self, path: Path, frames: NDArray[np.uint8], fps: float) -> None:
         import av
-        from av.video.reformatter import Colorspace
 
         rate = Fraction(fps).limit_denominator(1001)
         with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
@@ -97,6 +96,6 @@ class Mp4Sink:
             for image in frames:
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
                 if self.pix_fmt != "rgb24":
-                    frame = frame.reformat(format=self.pix_fmt, dst_colorspace=Colorspace.ITU601, interpolation="AREA")
+                    frame = frame.reformat(format=self.pix_fmt, dst_colorspace="ITU601", interpolation="AREA")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
