@@ -27,7 +27,9 @@ def test_later_layers_win() -> None:
 
 
 def test_none_switches_an_optional_setting_off() -> None:
-    assert build_settings(G3ANTrainSettings, ("a", {"steps": 5}), ("b", parse_assignments(["steps=none"]))).steps is None
+    assert (
+        build_settings(G3ANTrainSettings, ("a", {"steps": 5}), ("b", parse_assignments(["steps=none"]))).steps is None
+    )
 
 
 @pytest.mark.parametrize(
