@@ -70,7 +70,7 @@ def _run(pose: Pose, manner: Manner, rng: np.random.Generator) -> None:
         _degrees(pose, f"hip_{name}", reach * cycle(own, _RUN_HIP))
         _degrees(pose, f"knee_{name}", reach * cycle(own, _RUN_KNEE))
         _degrees(pose, f"ankle_{name}", cycle(own, _RUN_ANKLE))
-        swing = -wave(own, 1.0, 0.22)
+        swing = -wave(own, 1.0, 0.36)
         _degrees(pose, f"shoulder_{name}", -4.0 + 42.0 * reach * swing)
         _degrees(pose, f"elbow_{name}", 92.0 + 16.0 * swing)
         _degrees(pose, f"raise_{name}", 10.0)
@@ -79,8 +79,8 @@ def _run(pose: Pose, manner: Manner, rng: np.random.Generator) -> None:
     pose.add("air", 0.075 * manner.strength * np.clip(wave(phase, 2.0, 0.02 + 0.58), 0.0, 1.0))
     _degrees(pose, "lean", uniform(rng, 9.0, 15.0))
     _degrees(pose, "nod", -6.0)
-    _degrees(pose, "pelvis_twist", -9.0 * wave(phase, 1.0, 0.22))
-    _degrees(pose, "twist", 11.0 * wave(phase, 1.0, 0.22))
+    _degrees(pose, "pelvis_twist", -9.0 * wave(phase, 1.0, 0.36))
+    _degrees(pose, "twist", 11.0 * wave(phase, 1.0, 0.36))
 
 
 def _crouch(pose: Pose, depth: Curve) -> None:

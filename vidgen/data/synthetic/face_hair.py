@@ -106,7 +106,7 @@ def _outline(head: Head) -> Array:
         wave = 0.02 * np.sin(y * 13.0) if style == "long wavy" else 0.0
         side = rounded_box(x, y - 0.5 * length + 0.12, a * 1.13, 0.5 * length + 0.12, 0.2)
         top = ellipse(x, y + 0.02, a * 1.13, b * 1.09)
-        return np.minimum(top, side + wave, dtype=np.float32)
+        return np.asarray(np.minimum(top, side + wave), np.float32)
     return cap
 
 

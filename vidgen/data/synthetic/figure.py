@@ -109,9 +109,7 @@ def _arm(stage: Stage, side: str, dim: float) -> None:
     _limb(stage, f"elbow_{side}", f"wrist_{side}", lower * 1.06, lower * 0.86, top if long else skin, dim)
     cover = 0.12 if actor.sleeves < 0.1 else 0.68
     below = None if long else skin
-    _limb(
-        stage, f"shoulder_{side}", f"elbow_{side}", upper * 1.16, upper * 0.9, top, dim, None if long else skin, cover
-    )
+    _limb(stage, f"shoulder_{side}", f"elbow_{side}", upper * 1.16, upper * 0.9, top, dim, below, cover)
 
 
 def _leg(stage: Stage, side: str, dim: float) -> None:
