@@ -32,7 +32,13 @@ class Region:
     y: Array
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.y.shape[1], self.x.shape[2]
+
+    @property
     def empty(self) -> bool:
+        """Whether it holds no pixel."""
         return self.x.size == 0 or self.y.size == 0
 
 
@@ -103,6 +109,30 @@ class Canvas:
             paint = paint[:, :, cut[0] if full[0] else slice(None), cut[1] if full[1] else slice(None)]
         for channel in range(3):
             step = paint[channel] - view[channel]
+            step *= coverage
+            view[channel] += step
+
+    def paint_shaded(
+        self, region: Region, coverage: Array, dark: npt.ArrayLike, light: npt.ArrayLike, share: Array
+    ) -> None:
+        """Blend the mix of two colours over the region.
+
+        Args:
+            coverage: [T or 1, h, w], 0 to 1.
+            dark, light: [3], the colours where ``share`` is 0 and 1.
+            share: broadcasts to [T, h, w].
+        """
+        if region.empty:
+            return
+        cut = _covered(coverage)
+        view = self.pixels[:, :, region.rows, region.columns][:, :, *cut]
+        coverage = coverage[:, *cut]
+        share = np.broadcast_to(share, np.broadcast_shapes(share.shape, (1, *region.shape)))[:, *cut]
+        first, second = np.asarray(dark, np.float32), np.asarray(light, np.float32)
+        for channel in range(3):
+            step = share * (second[channel] - first[channel])
+            step += first[channel]
+            step = step - view[channel]
             step *= coverage
             view[channel] += step
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,20 +101,30 @@ class Head:
         x, y = self.to_picture(u, v)
         # A box that rolls by up to a quarter of a radian reaches further than its own sides.
         reach_x, reach_y = half_width + 0.3 * half_height, half_height + 0.3 * half_width
-        region = self.canvas.region(x - reach_x, x + reach_x, y - reach_y, y + reach_y)
-        outer = self.whole.region
-        rows = slice(max(region.rows.start, outer.rows.start), min(region.rows.stop, outer.rows.stop))
-        columns = slice(max(region.columns.start, outer.columns.start), min(region.columns.stop, outer.columns.stop))
-        rows = slice(rows.start, max(rows.start, rows.stop))
-        columns = slice(columns.start, max(columns.start, columns.stop))
+        return self._cut(self.canvas.region(x - reach_x, x + reach_x, y - reach_y, y + reach_y))[0]
+
+    def rows(self, top: float, bottom: float) -> Head:
+        """The same head with only the rows between two heights around its middle."""
+        region = self.canvas.region(-np.inf, np.inf, self.centre_y + top, self.centre_y + bottom)
+        patch, cut = self._cut(region)
+        return replace(self, whole=patch, normal=self.normal[:, *cut], outline=self.outline[cut])
+
+    def _cut(self, region: Region) -> tuple[Patch, tuple[slice, slice, slice]]:
+        w, outer = self.whole, self.whole.region
+        rows = _overlap(region.rows, outer.rows)
+        columns = _overlap(region.columns, outer.columns)
         cut = (
             slice(None),
             slice(rows.start - outer.rows.start, rows.stop - outer.rows.start),
             slice(columns.start - outer.columns.start, columns.stop - outer.columns.start),
         )
         clipped = Region(rows, columns, outer.x[:, :, cut[2]], outer.y[:, cut[1], :])
-        w = self.whole
-        return Patch(clipped, w.x[cut], w.y[cut], w.u[cut], w.v[cut])
+        return Patch(clipped, w.x[cut], w.y[cut], w.u[cut], w.v[cut]), cut
+
+
+def _overlap(first: slice, second: slice) -> slice:
+    start, stop = max(first.start, second.start), min(first.stop, second.stop)
+    return slice(min(start, second.stop), max(min(start, second.stop), stop))
 
 
 def head_frame(canvas: Canvas, identity: FaceIdentity, setting: FaceSetting, motion: FaceMotion) -> Head:
@@ -124,7 +134,8 @@ def head_frame(canvas: Canvas, identity: FaceIdentity, setting: FaceSetting, mot
     dx, dy = _CENTRE[0] - _PIVOT[0], _CENTRE[1] - _PIVOT[1]
     centre_x = _PIVOT[0] + dx * cos - dy * sin + per_frame(motion["dx"]) + setting.shift_x
     centre_y = _PIVOT[1] + dx * sin + dy * cos + per_frame(motion["dy"]) + setting.shift_y
-    region = canvas.region(centre_x - 0.8, centre_x + 0.8, centre_y - 0.92, centre_y + 0.8)
+    wide = 0.8 if identity.hair_style in ("afro", "long", "long wavy", "ponytail") else 0.7
+    region = canvas.region(centre_x - wide, centre_x + wide, centre_y - 0.92, centre_y + 0.8)
     px = (region.x - centre_x) * (1.0 / setting.scale)
     py = (region.y - centre_y) * (1.0 / setting.scale)
     x = px * cos + py * sin

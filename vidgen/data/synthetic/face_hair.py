@@ -33,17 +33,19 @@ def paint_back_hair(head: Head) -> None:
         distance = circle(x, y + b * 1.07 + 0.08 * np.sin(head.pitch), 0.2)
     else:
         return
-    dark = identity.hair * 0.5
-    light = step(np.sin(x * 42.0).astype(np.float32), -1.2, 1.4) * 0.5 + step(y, 0.5, -0.8) * 0.5
-    canvas.paint(whole.region, canvas.coverage(distance), mix(dark, identity.hair * 0.86, light))
+    light = step(np.sin(x * 42.0), -1.2, 1.4) * 0.5 + step(y, 0.5, -0.8) * 0.5
+    cover = canvas.coverage(distance)
+    canvas.paint_shaded(whole.region, cover, identity.hair * 0.5, identity.hair * 0.86, light)
 
 
 def paint_front_hair(head: Head) -> None:
     """Hair on the skull and in front of the face."""
-    identity, canvas, whole = head.identity, head.canvas, head.whole
-    style = identity.hair_style
+    style = head.identity.hair_style
     if style == "bald":
         return
+    if style not in (*_CURTAINS, "fringe bob"):
+        head = head.rows(-0.92, 0.3)
+    identity, canvas, whole = head.identity, head.canvas, head.whole
     outer = _above_ears(head, _outline(head))
     line = _hair_line(head)
     above = line - whole.v
@@ -56,10 +58,12 @@ def paint_front_hair(head: Head) -> None:
     cover = canvas.coverage(outer) * edge
     if style == "buzz":
         cover = cover * 0.78
-    canvas.paint(whole.region, cover, _shaded(head))
+    light = _shine(head)
+    canvas.paint_shaded(whole.region, cover, identity.hair * 0.5, identity.hair * 1.16 + 0.03, light)
 
 
-def _shaded(head: Head) -> Array:
+def _shine(head: Head) -> Array:
+    """How bright the hair is, [T, h, w]: the light, strands and a gloss across them."""
     identity, whole = head.identity, head.whole
     lx, ly, _ = head.setting.light
     base = head.lit
@@ -71,9 +75,8 @@ def _shaded(head: Head) -> Array:
         strands = 0.5 + 0.5 * np.sin((whole.u + side * 0.5 * whole.v) * 46.0)
         band = (whole.v + 0.5 * head.identity.half_height + 0.14 * np.abs(ly)) / 0.1
         gloss = np.exp(-(band * band)) * np.clip(1.0 - np.abs(whole.u - 0.3 * lx) * 2.2, 0.0, 1.0)
-    level = np.clip(0.1 + 0.85 * base + 0.16 * (strands - 0.5) + 0.35 * gloss, 0.0, 1.25)
-    dark = identity.hair * 0.5
-    return mix(dark, identity.hair * 1.16 + 0.03, level)
+    level: Array = 0.1 + 0.85 * base + 0.16 * (strands - 0.5) + 0.35 * gloss
+    return np.clip(level, 0.0, 1.25, out=level)
 
 
 def _outline(head: Head) -> Array:
@@ -156,9 +159,10 @@ def _hair_line(head: Head) -> Array:
 
 def paint_hat(head: Head) -> None:
     """Beanie, cap or headband."""
-    identity, canvas, whole = head.identity, head.canvas, head.whole
-    if identity.hat == "none":
+    if head.identity.hat == "none":
         return
+    head = head.rows(-0.92, 0.1)
+    identity, canvas, whole = head.identity, head.canvas, head.whole
     a, b, line = identity.half_width, identity.half_height, identity.hair_line
     u = whole.u * np.float32(1.0 / a)
     tone = identity.hat_colour

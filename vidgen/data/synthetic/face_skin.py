@@ -129,10 +129,11 @@ def paint_ears(head: Head) -> None:
 
 def paint_skin(head: Head) -> None:
     """The face without features: shaded skin, cheeks, eye sockets, freckles."""
-    identity, canvas, whole = head.identity, head.canvas, head.whole
-    shade = head.lit
-    colour = mix(skin_shadow(identity.skin), skin_light(identity.skin), step(shade, 0.05, 0.82))
-    canvas.paint(whole.region, canvas.coverage(head.outline), colour)
+    identity, canvas = head.identity, head.canvas
+    front = head.rows(-0.72, 0.76)
+    shade = step(front.lit, 0.05, 0.82)
+    cover = canvas.coverage(front.outline)
+    canvas.paint_shaded(front.whole.region, cover, skin_shadow(identity.skin), skin_light(identity.skin), shade)
     blush = identity.skin * np.array([1.0, 0.66, 0.62], np.float32)
     raised = head.channel("squint")
     for side, name in ((-1.0, "left"), (1.0, "right")):
@@ -194,10 +195,10 @@ def paint_nose(head: Head) -> None:
 
 def paint_beard(head: Head) -> None:
     """Stubble, beard, goatee or moustache, under the mouth."""
-    identity, canvas, whole = head.identity, head.canvas, head.whole
-    kind = identity.beard
-    if kind == "none":
+    if head.identity.beard == "none":
         return
+    head = head.rows(-0.1, 0.76)
+    identity, canvas, whole, kind = head.identity, head.canvas, head.whole, head.identity.beard
     v = whole.v
     # The chin stands out, so it moves further than the cheeks.
     u = whole.u - 0.14 * np.sin(head.yaw) * np.clip(v * 2.0, 0.0, 1.0)
@@ -216,5 +217,5 @@ def paint_beard(head: Head) -> None:
         "stubble": np.maximum(np.maximum(jaw, chin), lip_band) * 0.38,
     }[kind]
     cover = cover * canvas.coverage(head.outline - (0.02 if kind == "full" else 0.0))
-    colour = mix(identity.hair * 0.62, np.minimum(identity.hair * 1.05 + 0.02, 1.0), head.lit)
-    canvas.paint(whole.region, cover * 0.93, colour)
+    light = np.minimum(identity.hair * 1.05 + 0.02, 1.0)
+    canvas.paint_shaded(whole.region, cover * 0.93, identity.hair * 0.62, light, head.lit)
