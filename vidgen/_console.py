@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import json
+import os
 import sys
 import traceback
 import typing
@@ -39,7 +41,8 @@ class Console:
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
-        self.quiet = quiet
+        self.leads = os.environ.get("RANK", "0") == "0"  # of the processes of a torchrun, the first speaks
+        self.quiet = quiet or not self.leads
 
     def say(self, line: str) -> None:
         """A line about progress, on stderr."""
@@ -48,7 +51,8 @@ class Console:
 
     def show(self, result: Result) -> None:
         """The result, on stdout."""
-        print(json.dumps(result.values, indent=2, default=str) if self.as_json else result.text, flush=True)
+        if self.leads:
+            print(json.dumps(result.values, indent=2, default=str) if self.as_json else result.text, flush=True)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[..., None]]:
@@ -87,8 +91,15 @@ def print_error(error: VidgenError, *, as_json: bool) -> None:
 
 def run_app(app: typer.Typer) -> NoReturn:
     """Parse the command line of this process, run it and exit; a usage error is told like any other error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `vidgen ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except TyperException as error:
         context = getattr(error, "ctx", None)
         if context is None or error.format_message().startswith("Usage:"):  # a bare command shows its help
@@ -129,10 +140,14 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Result]], Ca
                     traceback.print_exc()
                 print_error(error, as_json=as_json)
                 raise typer.Exit(USER_ERROR) from None
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interrupt:
                 if debug:
                     traceback.print_exc()
-                print("interrupted", file=sys.stderr)
+                if console.leads:
+                    message = str(interrupt) or "interrupted"
+                    print(message, file=sys.stderr)
+                    if as_json:
+                        print(json.dumps({"interrupted": message}))
                 raise typer.Exit(INTERRUPTED) from None
             console.show(result)
             if not result.ok:

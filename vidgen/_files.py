@@ -19,6 +19,13 @@ PARTIAL_PREFIX = ".partial-"
 
 
 def _partial_name(path: Path) -> Path:
+    if not path.name or path.name == "..":
+        raise StorageError(
+            f"cannot write {path}",
+            seen="a path without a name of its own",
+            cause="a folder was given where a name was expected",
+            fix="name the file or folder to make",
+        )
     # The suffix stays last: encoders choose the container by it.
     return path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
 
@@ -79,15 +86,10 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         StorageError: the folder cannot be written, or exists and ``replace`` is false.
     """
     path = Path(path)
-    if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
-        raise StorageError(
-            f"cannot write {path}",
-            seen="it exists and is not empty",
-            cause="an earlier run wrote it",
-            fix=f"choose another path, or remove it: rm -r {path}",
-        )
     partial = _partial_name(path)
     try:
+        if not replace:
+            _refuse_full_folder(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -95,18 +97,49 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         for file in sorted(partial.rglob("*")):
             if file.is_file():
                 _sync(file)
-        if path.exists():
-            retired = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-old-{path.name}")
-            os.replace(path, retired)
-            os.replace(partial, path)
-            shutil.rmtree(retired, ignore_errors=True)
-        else:
-            os.replace(partial, path)
+        _exchange(partial, path)
         _sync(path.parent)
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_full_folder(path: Path) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StorageError(
+            f"cannot write {path}",
+            seen="it exists and is not empty" if path.is_dir() else "it exists and is not a folder",
+            cause="an earlier run wrote it, or it is used for something else",
+            fix="choose another path, or remove it first",
+        )
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Rename ``new`` onto ``path``; what stood there is put back if that fails, and removed if it does not."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    retired = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-old-{path.name}")
+    os.replace(path, retired)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(retired, path)
+        raise
+    if retired.is_dir():
+        shutil.rmtree(retired, ignore_errors=True)
+    else:
+        retired.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left unfinished directly in a folder; nobody else may be writing there."""
+    for path in folder.glob(f"{PARTIAL_PREFIX}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

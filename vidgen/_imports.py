@@ -36,7 +36,7 @@ def require(module: str, purpose: str) -> ModuleType:
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # a shared library that does not load is an OSError
         top = module.split(".")[0]
         absent = isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == top
         raise MissingDependencyError(

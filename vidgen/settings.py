@@ -40,16 +40,35 @@ def build_settings(kind: type[T], *layers: tuple[str, Mapping[str, Any]]) -> T:
 def _convert(hint: Any, key: str, value: Any, origin: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
+    kinds = (hint, *typing.get_args(hint))
+    if isinstance(value, str) and str not in kinds:
+        value = _parse(value)
     try:
+        if isinstance(value, bool) and bool not in kinds:
+            raise _wrong_type(key, value, origin, "expected no true or false")
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
-        raise SettingsError(
-            f"cannot set {key} from {origin}",
-            seen=f"{value!r}, {problem[0].lower()}{problem[1:]}",
-            cause="the value is of another type than the setting",
-            fix=f"give a valid value, e.g. --set {key}=VALUE",
-        ) from error
+        raise _wrong_type(key, value, origin, problem[0].lower() + problem[1:]) from error
+
+
+def _parse(text: str) -> Any:
+    """A value typed on a command line: TOML if it can be, ``none``, or the text itself."""
+    if text.strip() in ("none", "None"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _wrong_type(key: str, value: Any, origin: str, problem: str) -> SettingsError:
+    return SettingsError(
+        f"cannot set {key} from {origin}",
+        seen=f"{value!r}, {problem}",
+        cause="the value is of another type than the setting",
+        fix=f"give a valid value, e.g. --set {key}=VALUE",
+    )
 
 
 def _unknown_key(kind: type[Any], key: str, names: Sequence[str], origin: str) -> SettingsError:
@@ -80,13 +99,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """``["ch_g=16", "g_mode=3d"]`` as a mapping; a value is TOML if it can be, else text.
+def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
+    """``["ch_g=16", "g_mode=3d"]`` as a mapping of text; ``build_settings`` gives it the settings' types.
 
     Raises:
         SettingsError: an item has no ``=``.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, str] = {}
     for item in assignments:
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
@@ -96,9 +115,5 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
                 cause="the equals sign or the key is missing",
                 fix="write for example --set batch_size=16",
             )
-        try:
-            value = tomllib.loads(f"value = {text.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = {"none": None, "None": None}.get(text.strip(), text.strip())
-        values[key.strip()] = value
+        values[key.strip()] = text.strip()
     return values

@@ -32,7 +32,8 @@ class DataDescription:
     content_hash: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "fps", float(self.fps))
+        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,13 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], info: CheckpointI
     Raises:
         StorageError: the file cannot be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # Shared or strided memory is refused by the format; a state dict of our modules has neither after this.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as partial:
-        save_file(plain, partial, metadata={METADATA_KEY: info.to_json()})
+        # The library's own file writing reports a full disk as an error of its own kind.
+        partial.write_bytes(save(plain, metadata={METADATA_KEY: info.to_json()}))
 
 
 def read_info(path: str | Path) -> CheckpointInfo:
@@ -126,7 +128,7 @@ def _parse_metadata(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
         data = DataDescription(**values["data"]) if values.get("data") else None
         config = config_from(values["model"], values["config"])
         return CheckpointInfo(values["model"], config, int(values["step"]), data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise foreign from error
 
 
