@@ -56,7 +56,7 @@ class Console:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[..., None]]:
-        """A progress bar with speed and time left; yields ``advance(done, total, note="")``.
+        """A progress bar; yields ``advance(done, total, note="")``.
 
         Nothing is drawn when quiet or when stderr is not a terminal.
         """
@@ -64,14 +64,14 @@ class Console:
             yield lambda *_, **__: None
             return
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
         )
         with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=None, note="")

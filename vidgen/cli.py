@@ -48,12 +48,16 @@ def _root(
     pass
 
 
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given: None means left out."""
+    return {name: value for name, value in options.items() if value is not None and value != []}
+
+
 def _make(kind: type[T], /, **options: Any) -> T:
-    """The settings object of the options that were given; None means left out."""
+    """The settings object of the options that were given."""
     from vidgen.settings import build_settings
 
-    given = {name: value for name, value in options.items() if value is not None and value != []}
-    return build_settings(kind, ("the command line", given))
+    return build_settings(kind, ("the command line", _given(**options)))
 
 
 def _option(text: str, *names: str) -> Any:
@@ -204,29 +208,32 @@ def train(
             fix="vidgen train g3an --preset small --out runs/g3an",
         )
     from vidgen.settings import build_settings, parse_assignments, read_toml
-    from vidgen.trainer.settings import G3ANTrainSettings, preset_values
+    from vidgen.trainer.settings import G3ANTrainSettings, preset_values, run_folder
 
-    typed = parse_assignments(assignments or [])
-    typed |= {} if data is None else {"data_path": str(data)}
-    typed |= {} if steps is None else {"steps": steps}
-    typed |= {} if out is None else {"save_path": str(out.parent), "exp_name": out.name}
+    typed: dict[str, Any] = dict(parse_assignments(assignments or []))
+    typed |= _given(data_path=data and str(data.absolute()), steps=steps)
+    if out is not None:
+        typed |= {"save_path": str(out.absolute().parent), "exp_name": out.absolute().name}
     layers = [
         (f"preset {preset}", preset_values(preset) if preset else {}),
         (str(config), read_toml(config) if config else {}),
         ("the command line", typed),
     ]
-    settings = build_settings(G3ANTrainSettings, *layers)
     require("torch", "train")
-    from vidgen.trainer.train import resumed_settings
+    from vidgen.trainer.resume import resumed_settings
     from vidgen.trainer.train import train as run
 
     if resume:
-        settings = resumed_settings(settings.run, {key: value for _, layer in layers for key, value in layer.items()})
+        changes = {key: value for _, layer in layers for key, value in layer.items()}
+        settings = resumed_settings(run_folder(changes), changes)
+    else:
+        settings = build_settings(G3ANTrainSettings, *layers)
     with console.progress("training") as advance:
 
         def listen(tick: Tick) -> None:
             losses = f"D {tick.losses.D_vid_loss:.2f} G {tick.losses.G_vid_loss:.2f}"
-            advance(tick.step, tick.last_step, f"{tick.samples_a_second:.1f} samples/s {losses}")
+            minutes = f"{tick.seconds_left / 60:.1f} min left"
+            advance(tick.step, tick.last_step, f"{tick.samples_a_second:.1f} samples/s {losses} {minutes}")
 
         report = run(settings, resume=resume, listen=listen, say=console.say)
     text = (
@@ -265,6 +272,7 @@ def export(
     batch: Annotated[str | None, _option("MIN:OPT:MAX, of engines.", "--batch")] = None,
     gpu: Annotated[str | None, _option("Architectures of an engine, e.g. sm_89.", "--gpu")] = None,
     sepconv: Annotated[str | None, _option("custom, standard or plugin; TwoStreamVAN only.", "--sepconv")] = None,
+    opset: Annotated[int | None, _option("Opset of the ONNX file (20).", "--opset")] = None,
 ) -> Result:
     """Export a checkpoint and verify the artifact against it; what does not match is not written."""
     options = {key: value for key, value in locals().items() if key != "console"}
@@ -281,7 +289,7 @@ def verify(
     checkpoint: Annotated[Path, typer.Argument(help=".safetensors checkpoint.")],
     artifact: Annotated[Path, typer.Argument(help=".onnx made from it.")],
 ) -> Result:
-    """Compare an artifact with its checkpoint again."""
+    """Compare an artifact with its checkpoint again; ends with 1 if they differ."""
     from vidgen.export import verify as run
 
     report = run(checkpoint, artifact)

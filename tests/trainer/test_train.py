@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from vidgen.data.store import StoreWriter
 from vidgen.errors import SettingsError, TrainingError
 from vidgen.models.checkpoint import load_generator, read_info
+from vidgen.trainer.resume import resumed_settings
 from vidgen.trainer.settings import PRESETS, G3ANTrainSettings
 from vidgen.trainer.state import saved_steps
-from vidgen.trainer.train import resumed_settings, train
+from vidgen.trainer.train import train
 
 TINY = {
     "batch_size": 4,

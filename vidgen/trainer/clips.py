@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidgen.data.store import ClipStore
-from vidgen.errors import DataError
+from vidgen.errors import DataError, TrainingError
 
 #: Frames of a training window (spec g3an 4).
 WINDOW = 16
@@ -51,20 +52,30 @@ def check_store(store: ClipStore, batch_size: int) -> None:
         )
 
 
+def fitting_step(length: int, step: int) -> int:
+    """The step itself, or the largest that a clip of this length has room for (at least 1)."""
+    return max(1, min(step, length // WINDOW))
+
+
+def mean_step(store: ClipStore, frame_steps: Sequence[int]) -> float:
+    """Frames from one frame of a window to the next, on average over clips and draws."""
+    steps = [fitting_step(clip.length, step) for clip in store.clips for step in frame_steps]
+    return sum(steps) / len(steps)
+
+
 def window_times(length: int, frame_steps: Sequence[int], generator: np.random.Generator) -> list[int]:
     """Frame numbers of one random window of 16 frames (spec g3an 4).
 
     A step is drawn with equal chance from ``frame_steps``; the start is uniform over 0 .. length - 16 step,
     inclusive. A clip too short for the step drawn takes the largest step that fits (at least 1).
     """
-    step = int(generator.choice(np.asarray(frame_steps)))
-    step = max(1, min(step, length // WINDOW))
+    step = fitting_step(length, int(generator.choice(np.asarray(frame_steps))))
     start = int(generator.integers(0, length - WINDOW * step, endpoint=True))
     return [start + i * step for i in range(WINDOW)]
 
 
 class WindowDataset(Dataset[Tensor]):
-    """Windows of a store as float tensors [3, 16, 64, 64] in [-1, 1], addressed by (epoch, clip)."""
+    """Windows of a store as uint8 tensors [16, 64, 64, 3], addressed by (epoch, clip)."""
 
     def __init__(self, path: Path, seed: int, frame_steps: Sequence[int]) -> None:
         self.store = ClipStore.open(path)
@@ -75,8 +86,15 @@ class WindowDataset(Dataset[Tensor]):
         epoch, clip = key
         generator = np.random.default_rng([self.seed, _WINDOWS, epoch, clip])
         times = window_times(self.store.clips[clip].length, self.frame_steps, generator)
-        frames = torch.from_numpy(self.store.frames(clip, times))
-        return frames.permute(3, 0, 1, 2).float().div(255.0).sub(0.5).div(0.5)
+        return torch.from_numpy(self.store.frames(clip, times))
+
+
+def network_input(windows: Tensor) -> Tensor:
+    """uint8 [B, 16, 64, 64, 3] to float32 [B, 3, 16, 64, 64] in [-1, 1] on the same device (spec g3an 4).
+
+    Loading processes hand over bytes: a quarter of the shared memory that floats would need.
+    """
+    return windows.permute(0, 4, 1, 2, 3).float().div(255.0).sub(0.5).div(0.5)
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
@@ -103,13 +121,33 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
                 step += 1
 
 
+def _leave_ctrl_c_to_the_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def window_batches(dataset: WindowDataset, sampler: StepSampler, workers: int, pin_memory: bool) -> Iterator[Tensor]:
-    """Batches [B / world, 3, 16, 64, 64] for ever, loaded by ``workers`` processes (0: in this one)."""
+    """Batches uint8 [B / world, 16, 64, 64, 3] for ever, loaded by ``workers`` processes (0: in this one).
+
+    Raises:
+        TrainingError: a loading process ended or failed.
+    """
     loader = DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
         pin_memory=pin_memory,
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_leave_ctrl_c_to_the_parent,
     )
-    return iter(loader)
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except RuntimeError as error:  # what torch makes of anything that happens to a loading process
+            raise TrainingError(
+                f"cannot load training windows from {dataset.store.path}",
+                seen=str(error).strip().splitlines()[-1][:300],
+                cause="a loading process ran out of (shared) memory, or the clip store changed during the run",
+                fix=f"vidgen data show {dataset.store.path} --verify; then go on with --resume --set num_workers=0",
+            ) from error
+        yield batch

@@ -30,16 +30,36 @@ class World:
 
 @contextlib.contextmanager
 def join_world(device_type: str) -> Iterator[World]:
-    """Join the process group that torchrun announces in the environment; alone without one."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    """Join the process group that torchrun announces in the environment; alone without one.
+
+    Raises:
+        SettingsError: more processes than GPUs on this machine.
+    """
+    # Batch systems set WORLD_SIZE alone; torchrun sets all of these.
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         yield World()
         return
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if device_type == "cuda":
+        _take_gpu(local_rank)
     dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+        yield World(dist.get_rank(), dist.get_world_size(), local_rank)
     finally:
         dist.destroy_process_group()
+
+
+def _take_gpu(local_rank: int) -> None:
+    # Without a device of its own each process would meet the others on the first GPU, and wait for ever.
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise SettingsError(
+            "cannot give every process a GPU",
+            seen=f"process {local_rank} of this machine, expected at most {count} processes",
+            cause="torchrun was asked for more processes than there are GPUs",
+            fix=f"torchrun --nproc_per_node={count} -m vidgen train ...",
+        )
+    torch.cuda.set_device(local_rank)
 
 
 def check_divides(batch_size: int, world: World) -> None:

@@ -1,4 +1,4 @@
-"""Training G3AN: one step of the three-player game, and the loop around it (spec g3an 3)."""
+"""Training G3AN: the networks, what is random, and one step of the three-player game (spec g3an 3)."""
 
 from __future__ import annotations
 

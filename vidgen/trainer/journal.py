@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidgen._files import atomic_file
+from vidgen._files import atomic_file, storage_error
 from vidgen._imports import require
 from vidgen.trainer.g3an import Losses
 
@@ -35,8 +36,17 @@ class Journal:
         self.run = run
         self.path = run / "stats.jsonl"
         self._cut_back(step)
-        self.stream = self.path.open("a", encoding="utf-8")
-        self.tensorboard = SummaryWriter(str(run / "log"), purge_step=step)
+        with self._writing():
+            self.stream = self.path.open("a", encoding="utf-8")
+            # TensorBoard counts iterations from 0, as the reference does: the next one has the number ``step``.
+            self.tensorboard = SummaryWriter(str(run / "log"), purge_step=step)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error(self.path, error) from error
 
     def _cut_back(self, step: int) -> None:
         if not self.path.exists():
@@ -55,10 +65,11 @@ class Journal:
         """One line for a step: its losses, speed, and seconds of training so far."""
         scalars = asdict(losses)
         line = {"step": step, "epoch": epoch, **scalars, "samples_per_second": round(samples_a_second, 3)}
-        self.stream.write(json.dumps({**line, "seconds": round(seconds, 3)}) + "\n")
-        self.stream.flush()
-        for name, value in scalars.items():
-            self.tensorboard.add_scalar(name, value, step)
+        with self._writing():
+            self.stream.write(json.dumps({**line, "seconds": round(seconds, 3)}) + "\n")
+            self.stream.flush()
+            for name, value in scalars.items():
+                self.tensorboard.add_scalar(name, value, step - 1)
 
     def grid(self, videos: Tensor, columns: int, epoch: int, step: int, fps: float) -> Path:
         """Log a validation grid as ``generated_videos`` and write it as ``val/grid_STEP.webp``.
@@ -73,7 +84,8 @@ class Journal:
         sheet = tile(batch_minmax(videos.float().numpy()), columns)
         path = self.run / "val" / f"grid_{step:08d}.webp"
         WebpSink().write(path, sheet, fps)
-        self._tensorboard_video("generated_videos", sheet, epoch)
+        with self._writing():
+            self._tensorboard_video("generated_videos", sheet, epoch)
         return path
 
     def _tensorboard_video(self, tag: str, frames: NDArray[np.uint8], step: int) -> None:
@@ -97,9 +109,10 @@ class Journal:
         self.tensorboard.add_text("settings", f"| setting | value |\n|---|---|\n{rows}", 0)
 
     def close(self) -> None:
-        """Flush and close everything."""
-        self.stream.close()
-        self.tensorboard.close()
+        """Flush and close everything; what can no longer be written is not worth another error."""
+        for part in (self.stream, self.tensorboard):
+            with contextlib.suppress(OSError):
+                part.close()
 
 
 def tile(videos: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:

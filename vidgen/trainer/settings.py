@@ -85,7 +85,8 @@ class G3ANTrainSettings:
         self._require("ema", 0 <= self.ema < 1, "from 0 (off) to below 1, e.g. 0.999")
         self._require("frame_steps", bool(self.frame_steps) and min(self.frame_steps) >= 1, "steps of at least 1")
         self._require("exp_name", bool(self.exp_name), "a folder name")
-        self._require("builtin_clips", self.builtin_clips >= self.batch_size, "at least batch_size")
+        enough = bool(self.data_path) or self.builtin_clips >= self.batch_size
+        self._require("builtin_clips", enough, f"at least batch_size ({self.batch_size})")
         _ = self.generator_config
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
@@ -110,6 +111,12 @@ class G3ANTrainSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored beside the run."""
         return dataclasses.asdict(self)
+
+
+def run_folder(values: Mapping[str, Any]) -> Path:
+    """The folder of the run that these values of settings name."""
+    defaults = G3ANTrainSettings
+    return Path(values.get("save_path", defaults.save_path)) / str(values.get("exp_name", defaults.exp_name))
 
 
 #: Presets: differences from the reference's values.

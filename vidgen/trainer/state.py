@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vidgen._files import atomic_file, sha256
+from vidgen._files import atomic_file, remove_partials, sha256
 from vidgen.errors import TrainingError
 from vidgen.models.checkpoint import CheckpointInfo, DataDescription, load_into, load_tensors, save_checkpoint
 from vidgen.models.config import G3ANDiscriminatorConfig, ModelConfig
@@ -78,13 +79,34 @@ def save(
         "networks": hashes,
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.named().items()},
     }
+    buffer = io.BytesIO()  # torch reports a full disk as an error of its own kind
+    torch.save(state, buffer)
     with atomic_file(models_folder(run) / f"state_{progress.step:08d}.pt") as partial:
-        torch.save(state, partial)
-    latest = run / "g3an.safetensors"
-    with atomic_file(latest) as partial:
-        shutil.copyfile(_file(run, "G_ema" if networks.average else "G", progress.step), partial)
+        partial.write_bytes(buffer.getbuffer())
+    latest = publish(run, networks, progress.step)
     _drop_old(run, keep)
     return latest
+
+
+def publish(run: Path, networks: Networks, step: int) -> Path:
+    """Make ``run/g3an.safetensors`` the generator of a save."""
+    latest = run / "g3an.safetensors"
+    with atomic_file(latest) as partial:
+        shutil.copyfile(_file(run, "G_ema" if networks.average else "G", step), partial)
+    return latest
+
+
+def tidy(run: Path, networks: Networks, step: int) -> None:
+    """Put a run's folder in order before it goes on from a save: one process, before any is written.
+
+    Damaged saves after it must not count as the newest, unfinished files of a kill are of no use, and the kill
+    may have come between the save and the copy of its generator.
+    """
+    for late in [saved for saved in saved_steps(run) if saved > step]:
+        _drop(run, late)
+    for folder in (run, models_folder(run)):
+        remove_partials(folder)
+    publish(run, networks, step)
 
 
 def saved_steps(run: Path) -> list[int]:
@@ -96,10 +118,14 @@ def saved_steps(run: Path) -> list[int]:
 
 def _drop_old(run: Path, keep: int) -> None:
     for step in saved_steps(run)[:-keep] if keep else []:
-        # The state file goes first: networks without one are never resumed from.
-        (models_folder(run) / f"state_{step:08d}.pt").unlink()
-        for path in models_folder(run).glob(f"*_{step:08d}.safetensors"):
-            path.unlink()
+        _drop(run, step)
+
+
+def _drop(run: Path, step: int) -> None:
+    # The state file goes first: networks without one are never resumed from.
+    (models_folder(run) / f"state_{step:08d}.pt").unlink()
+    for path in models_folder(run).glob(f"*_{step:08d}.safetensors"):
+        path.unlink()
 
 
 def restore(run: Path, networks: Networks, optimisers: Optimisers) -> Progress:

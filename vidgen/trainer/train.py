@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
+import math
 import random
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from vidgen._files import write_json
 from vidgen.data.store import ClipStore
 from vidgen.errors import SettingsError, TrainingError
 from vidgen.models.checkpoint import DataDescription
-from vidgen.settings import build_settings
 from vidgen.trainer import state
-from vidgen.trainer.clips import StepSampler, WindowDataset, check_store, window_batches
+from vidgen.trainer.clips import (
+    WINDOW,
+    StepSampler,
+    WindowDataset,
+    check_store,
+    mean_step,
+    network_input,
+    window_batches,
+)
 from vidgen.trainer.clock import Pace, StopRequest, Stopwatch, stop_between_steps
 from vidgen.trainer.distributed import World, any_over_world, check_divides, join_world, mean_over_world, wait_for_all
 from vidgen.trainer.g3an import (
@@ -36,7 +41,7 @@ from vidgen.trainer.g3an import (
     validation_noise,
     validation_videos,
 )
-from vidgen.trainer.journal import Journal
+from vidgen.trainer.resume import check_run_folder, check_same_settings, open_journal
 from vidgen.trainer.settings import G3ANTrainSettings
 
 
@@ -90,124 +95,161 @@ def train(
     device = _device(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if resume:
+        check_same_settings(settings)
     with join_world(device.type) as world:
         if device.type == "cuda":
             device = torch.device("cuda", world.local_rank)
         check_divides(settings.batch_size, world)
-        _check_run_folder(settings, resume)
+        check_run_folder(settings.run, resume)
+        say = say if world.leads else _quiet
         store = _open_store(settings, world, say)
         check_store(store, settings.batch_size)
-        return _loop(
-            settings, resume, device, world, store, listen if world.leads else _quiet, say if world.leads else _quiet
+        _mention_short_clips(store, settings, say)
+        run = _Run(settings, store, device, world, resume)
+        try:
+            report = run.loop(listen if world.leads else _quiet, say)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise _out_of_memory(settings, error) from error
+        finally:
+            run.close()
+    if report.stopped_by == "interrupt":
+        raise KeyboardInterrupt(
+            f"interrupted after step {report.step}, saved; go on with: vidgen train g3an --out {report.run} --resume"
         )
+    return report
 
 
-def _loop(
-    settings: G3ANTrainSettings,
-    resume: bool,
-    device: torch.device,
-    world: World,
-    store: ClipStore,
-    listen: Listener,
-    say: Say,
-) -> TrainReport:
-    config, run, seed = settings.generator_config, settings.run, settings.random_seed
-    for seed_library in (random.seed, np.random.seed, torch.manual_seed):
-        seed_library(seed % 2**32)
-    networks = Networks.create(config, settings.ch_d, averaged=settings.ema > 0)
-    networks.to(device)
-    optimisers = Optimisers.create(networks, settings.g_lr, settings.d_lr)
-    progress = state.restore(run, networks, optimisers) if resume else state.Progress(data_hash=store.info.content_hash)
-    _check_same_data(progress, store)
-    wait_for_all(world)  # everyone has read before anyone writes
-    journal = _open_journal(settings, progress.step) if world.leads else None
+class _Run:
+    """A run under way: networks, data, record, and the place it has come to."""
 
-    dataset = WindowDataset(store.path, seed, settings.frame_steps)
-    sampler = StepSampler(len(store), settings.batch_size, seed, progress.step, world.rank, world.size)
-    batches = window_batches(dataset, sampler, settings.num_workers, pin_memory=device.type == "cuda")
-    data = _describe(store, settings.frame_steps)
-    za, zm = validation_noise(seed, config, settings.n_za_test, settings.n_zm_test)
-    autocast = _autocast(settings.amp, device)
+    def __init__(self, settings: G3ANTrainSettings, store: ClipStore, device: torch.device, world: World, resume: bool):
+        self.settings, self.store, self.device, self.world = settings, store, device, world
+        self.folder, seed = settings.run, settings.random_seed
+        for seed_library in (random.seed, np.random.seed, torch.manual_seed):
+            seed_library(seed)
+        self.networks = Networks.create(settings.generator_config, settings.ch_d, averaged=settings.ema > 0)
+        self.networks.to(device)
+        self.optimisers = Optimisers.create(self.networks, settings.g_lr, settings.d_lr)
+        progress = state.Progress(data_hash=store.info.content_hash)
+        if resume:
+            progress = state.restore(self.folder, self.networks, self.optimisers)
+            _check_same_data(progress, store)
+        wait_for_all(world)  # everyone has read before anyone writes
+        self.step = progress.step
+        self.saved, self.drawn = (progress.step if resume else -1), -1
+        self.watch, self.pace = Stopwatch(progress.seconds), Pace(settings.batch_size)
+        self.data = _describe(store, settings.frame_steps)
+        self.noise = validation_noise(seed, settings.generator_config, settings.n_za_test, settings.n_zm_test)
+        self.journal = None
+        if world.leads:
+            if resume:
+                state.tidy(self.folder, self.networks, self.step)
+            self.journal = open_journal(settings, self.step)
 
-    steps_an_epoch = sampler.steps_an_epoch
-    last_step = min(settings.max_epoch * steps_an_epoch, settings.steps or 2**62)
-    step, losses, stopped_by = progress.step, None, "steps"
-    watch, pace = Stopwatch(progress.seconds), Pace(settings.batch_size)
-    saved = step if resume else -1
-
-    def save() -> None:
-        nonlocal saved
-        if world.leads and saved != step:
-            here = state.Progress(step, watch.total, store.info.content_hash)
-            state.save(run, networks, optimisers, here, data, settings.keep)
-            saved = step
-
-    def draw_grid() -> None:
-        if journal:
-            videos = validation_videos(networks.average or networks.generator, za, zm)
-            journal.grid(videos, settings.n_zm_test, step // steps_an_epoch, step, data.fps)
-
-    try:
+    def loop(self, listen: Listener, say: Say) -> TrainReport:
+        """Train until the last step, the time limit or an interruption; save and draw a grid at the end."""
+        settings, world, seed = self.settings, self.world, self.settings.random_seed
+        dataset = WindowDataset(self.store.path, seed, settings.frame_steps)
+        sampler = StepSampler(len(self.store), settings.batch_size, seed, self.step, world.rank, world.size)
+        batches = window_batches(dataset, sampler, settings.num_workers, pin_memory=self.device.type == "cuda")
+        autocast = _autocast(settings.amp, self.device)
+        steps_an_epoch = sampler.steps_an_epoch
+        last_step = min(settings.max_epoch * steps_an_epoch, settings.steps or 2**62)
+        losses = None
         with stop_between_steps() as stop:
-            while step < last_step and stopped_by == "steps":
-                real = next(batches).to(device, non_blocking=True)
-                draws = Draws.of_step(seed, step, settings.batch_size, config, world).to(device)
-                values = mean_over_world(train_step(networks, optimisers, real, draws, world, autocast), world)
-                if networks.average:
-                    update_average(networks.average, networks.generator, settings.ema)
+            while not (reason := self._reason_to_stop(last_step, stop)):
+                epoch = self.step // steps_an_epoch
+                real = network_input(next(batches).to(self.device, non_blocking=True))
+                draws = Draws.of_step(seed, self.step, settings.batch_size, settings.generator_config, world)
+                values = train_step(self.networks, self.optimisers, real, draws.to(self.device), world, autocast)
+                values = mean_over_world(values, world)
+                if self.networks.average:
+                    update_average(self.networks.average, self.networks.generator, settings.ema)
                 losses = Losses(*values.tolist())
-                _check_finite(values, step, run)
-                epoch = step // steps_an_epoch
-                step += 1
-                pace.tick()
-                if journal:
-                    journal.record(step, epoch, losses, pace.samples_a_second, watch.total)
-                listen(Tick(step, last_step, losses, pace.samples_a_second, pace.seconds_left(last_step - step)))
-                if step % settings.print_freq == 0:
-                    say(_line(step, epoch, losses, pace))
-                epoch_ended = step % steps_an_epoch == 0
-                if _due(step, settings.val_steps) or (epoch_ended and epoch % settings.val_freq == 0):
-                    draw_grid()
-                if _due(step, settings.save_steps) or (epoch_ended and epoch % settings.save_freq == 0):
-                    save()
-                stopped_by = _reason_to_stop(settings, watch, stop, world, device)
-            save()
-            draw_grid()
-    finally:
-        if journal:
-            journal.close()
-    if stopped_by == "interrupt":
-        say(f"interrupted after step {step}, saved; go on with: vidgen train g3an --out {run} --resume")
-        raise KeyboardInterrupt
-    return TrainReport(run / "g3an.safetensors", run, step, watch.total, losses, stopped_by)
+                self._check_finite(losses)
+                self.step += 1
+                self.pace.tick()
+                if self.journal:
+                    self.journal.record(self.step, epoch, losses, self.pace.samples_a_second, self.watch.total)
+                listen(self._tick(last_step, losses))
+                if self.step % settings.print_freq == 0:
+                    say(_line(self.step, epoch, losses, self.pace))
+                epoch_ended = self.step % steps_an_epoch == 0
+                if _due(self.step, settings.val_steps) or (epoch_ended and epoch % settings.val_freq == 0):
+                    self.draw_grid(epoch)
+                if _due(self.step, settings.save_steps) or (epoch_ended and epoch % settings.save_freq == 0):
+                    self.save()
+            self.save()
+            if reason != "interrupt":
+                self.draw_grid(max(0, self.step - 1) // steps_an_epoch)
+        return TrainReport(self.folder / "g3an.safetensors", self.folder, self.step, self.watch.total, losses, reason)
+
+    def save(self) -> None:
+        """Save, unless this step is saved already."""
+        if self.world.leads and self.saved != self.step:
+            here = state.Progress(self.step, self.watch.total, self.store.info.content_hash)
+            state.save(self.folder, self.networks, self.optimisers, here, self.data, self.settings.keep)
+            self.saved = self.step
+
+    def draw_grid(self, epoch: int) -> None:
+        """Log the validation grid, unless this step's is drawn already."""
+        if self.journal and self.drawn != self.step:
+            videos = validation_videos(self.networks.average or self.networks.generator, *self.noise)
+            self.journal.grid(videos, self.settings.n_zm_test, epoch, self.step, self.data.fps)
+            self.drawn = self.step
+
+    def close(self) -> None:
+        """Close the record."""
+        if self.journal:
+            self.journal.close()
+
+    def _reason_to_stop(self, last_step: int, stop: StopRequest) -> str:
+        """``steps``, ``minutes`` or ``interrupt``; empty to go on. All processes agree."""
+        if self.step >= last_step:
+            return "steps"
+        if any_over_world(stop.asked, self.world, self.device):
+            return "interrupt"
+        return "minutes" if any_over_world(self._seconds_left() <= 0, self.world, self.device) else ""
+
+    def _seconds_left(self) -> float:
+        minutes = self.settings.minutes
+        return float("inf") if minutes is None else 60 * minutes - self.watch.total
+
+    def _tick(self, last_step: int, losses: Losses) -> Tick:
+        left = min(self._seconds_left(), self.pace.seconds_left(last_step - self.step))
+        return Tick(self.step, last_step, losses, self.pace.samples_a_second, left)
+
+    def _check_finite(self, losses: Losses) -> None:
+        values = dataclasses.asdict(losses).values()
+        if all(math.isfinite(value) for value in values):
+            return
+        saves = state.saved_steps(self.folder)
+        kept = f"; step {saves[-1]} is saved in {state.models_folder(self.folder)}" if saves else ""
+        raise TrainingError(
+            f"training diverged at step {self.step}",
+            seen=f"losses {[round(value, 3) for value in values]}, expected finite numbers",
+            cause="the learning rates are too high for these sizes, or the data is constant",
+            fix=f"lower g_lr and d_lr and start anew with another --out{kept}",
+        )
 
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _reason_to_stop(
-    settings: G3ANTrainSettings, watch: Stopwatch, stop: StopRequest, world: World, device: torch.device
-) -> str:
-    if any_over_world(stop.asked, world, device):
-        return "interrupt"
-    late = settings.minutes is not None and watch.total >= 60 * settings.minutes
-    return "minutes" if any_over_world(late, world, device) else "steps"
+def _out_of_memory(settings: G3ANTrainSettings, error: BaseException) -> TrainingError:
+    return TrainingError(
+        "cannot train in this much memory",
+        seen=(str(error).splitlines() or ["out of memory"])[0][:300],
+        cause=f"a batch of {settings.batch_size} at width {settings.ch_g} does not fit",
+        fix=f"--set batch_size={max(1, settings.batch_size // 2)}, and start anew with another --out",
+    )
 
 
 def _line(step: int, epoch: int, losses: Losses, pace: Pace) -> str:
     values = " ".join(f"{name} {value:.3f}" for name, value in dataclasses.asdict(losses).items())
     return f"step {step} epoch {epoch} {values} {pace.samples_a_second:.1f} samples/s"
-
-
-def _check_finite(values: torch.Tensor, step: int, run: Path) -> None:
-    if not torch.isfinite(values).all():
-        raise TrainingError(
-            f"training diverged at step {step}",
-            seen=f"losses {[round(value, 3) for value in values.tolist()]}, expected finite numbers",
-            cause="the learning rates are too high for these sizes, or the data is constant",
-            fix=f"lower g_lr and d_lr and start anew; the last good save is in {state.models_folder(run)}",
-        )
 
 
 def _device(settings: G3ANTrainSettings) -> torch.device:
@@ -239,24 +281,6 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
-def _check_run_folder(settings: G3ANTrainSettings, resume: bool) -> None:
-    run = settings.run
-    if not resume and state.saved_steps(run):
-        raise TrainingError(
-            f"cannot start a run in {run}",
-            seen=f"it holds a run saved at step {state.saved_steps(run)[-1]}",
-            cause="an earlier run used the same folder",
-            fix=f"vidgen train g3an --out {run} --resume, or choose another --out",
-        )
-    if resume and not state.saved_steps(run):
-        raise TrainingError(
-            f"cannot resume {run}",
-            seen=f"no save in {state.models_folder(run)}",
-            cause="a wrong path, or the run stopped before its first save",
-            fix=f"vidgen train g3an --out {run}   (starts it)",
-        )
-
-
 def _open_store(settings: G3ANTrainSettings, world: World, say: Say) -> ClipStore:
     if settings.data_path:
         return ClipStore.open(settings.data_path)
@@ -265,16 +289,28 @@ def _open_store(settings: G3ANTrainSettings, world: World, say: Say) -> ClipStor
     path = settings.run / "data" / "faces"
     if world.leads and not path.exists():
         say(f"no --data: making {settings.builtin_clips} built-in face clips in {path}")
-        synthesize(SyntheticSettings(kind="faces", out=path, clips=settings.builtin_clips, seed=0))
+        frames = WINDOW * max(settings.frame_steps)  # room for every step
+        synthesize(SyntheticSettings(kind="faces", out=path, clips=settings.builtin_clips, frames=frames))
     wait_for_all(world)
     return ClipStore.open(path)
 
 
+def _mention_short_clips(store: ClipStore, settings: G3ANTrainSettings, say: Say) -> None:
+    longest = max(settings.frame_steps)
+    short = sum(clip.length < WINDOW * longest for clip in store.clips)
+    if short:
+        say(
+            f"{short} of {len(store)} clips have fewer than {WINDOW * longest} frames: "
+            f"where a step of {longest} does not fit, their windows take the largest that does"
+        )
+
+
 def _describe(store: ClipStore, frame_steps: tuple[int, ...]) -> DataDescription:
-    """The data as a checkpoint tells it; a model sees every ``frame_steps``-th frame, so it plays slower."""
+    """The data as a checkpoint tells it; a model sees only every so many frames, so it plays slower."""
     info = store.info
-    fps = info.fps * len(frame_steps) / sum(frame_steps)
-    return DataDescription(info.name, round(fps, 3), info.labels, info.content_hash)
+    return DataDescription(
+        info.name, round(info.fps / mean_step(store, frame_steps), 3), info.labels, info.content_hash
+    )
 
 
 def _check_same_data(progress: state.Progress, store: ClipStore) -> None:
@@ -285,50 +321,3 @@ def _check_same_data(progress: state.Progress, store: ClipStore) -> None:
             cause=f"{store.path} is not the clip store the run was trained on",
             fix="give the run's own data with --data, or start a new run with another --out",
         )
-
-
-def _open_journal(settings: G3ANTrainSettings, step: int) -> Journal:
-    settings.run.mkdir(parents=True, exist_ok=True)
-    write_json(settings.run / SETTINGS_NAME, settings.to_dict())
-    if step == 0:
-        # What a run that died before its first save left would be shown beside this one's.
-        shutil.rmtree(settings.run / "log", ignore_errors=True)
-        (settings.run / "stats.jsonl").unlink(missing_ok=True)
-    journal = Journal(settings.run, step)
-    journal.note(settings.to_dict())
-    return journal
-
-
-#: The settings a run was last started with, beside its record.
-SETTINGS_NAME = "settings.json"
-
-
-def resumed_settings(run: Path, changes: Mapping[str, Any]) -> G3ANTrainSettings:
-    """The settings of a run with the changes a continuation may make.
-
-    Raises:
-        TrainingError: the run cannot be read, or a change would make it another run.
-    """
-    path = run / SETTINGS_NAME
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        earlier = build_settings(G3ANTrainSettings, (str(path), values))
-    except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"cannot resume {run}",
-            seen=f"{path}: {error}",
-            cause="a wrong path, or not a run of this program",
-            fix=f"vidgen train g3an --out {run}   (starts it)",
-        ) from error
-    place = {"save_path": str(run.parent), "exp_name": run.name}
-    now = build_settings(G3ANTrainSettings, (str(path), values), ("the command line", {**changes, **place}))
-    for field in dataclasses.fields(now):
-        before, after = getattr(earlier, field.name), getattr(now, field.name)
-        if before != after and field.name not in G3ANTrainSettings.RESUMABLE:
-            raise TrainingError(
-                f"cannot resume {run} with other settings",
-                seen=f"{field.name} = {after!r}, expected {before!r} as the run was started",
-                cause="this setting changes what is trained",
-                fix=f"leave {field.name} out, or start a new run with another --out",
-            )
-    return now
