@@ -1,0 +1,56 @@
+"""Small generators with every weight filled by rule, and their noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from support.fill import fill_module
+
+from vidgen.models.config import G3ANConfig
+from vidgen.models.g3an import Generator
+
+Noise = tuple[torch.Tensor, torch.Tensor]
+
+
+@pytest.fixture
+def filled() -> Callable[..., Generator]:
+    """Make a generator in evaluation mode; ``ch=4`` unless told otherwise."""
+
+    def make(**config: Any) -> Generator:
+        generator: Generator = fill_module(Generator(G3ANConfig(**{"ch": 4, **config})))
+        return generator.eval()
+
+    return make
+
+
+@pytest.fixture
+def noise() -> Callable[..., Noise]:
+    """Make za [B, c_a] and zm [B, c_m, T]."""
+
+    def make(config: G3ANConfig, batch: int, length: int, seed: int = 0) -> Noise:
+        random = np.random.default_rng(seed)
+        shapes = (batch, config.c_a), (batch, config.c_m, length)
+        za, zm = (torch.from_numpy(random.standard_normal(shape).astype(np.float32)) for shape in shapes)
+        return za, zm
+
+    return make
+
+
+@pytest.fixture
+def reference() -> Callable[..., NDArray[Any]]:
+    """Run the unfolded network: raw [B, 3, F, 64, 64], or 8-bit [B, F, 64, 64, 3]."""
+
+    def run(generator: Generator, za: torch.Tensor, zm: torch.Tensor, output: str = "float32") -> NDArray[Any]:
+        with torch.inference_mode():
+            video = generator(za[:, :, None, None, None], zm[:, :, :, None, None]).numpy()
+        if output == "float32":
+            return video
+        levels = np.clip(np.rint((video.transpose(0, 2, 3, 4, 1) + np.float32(1)) * np.float32(127.5)), 0, 255)
+        return levels.astype(np.uint8)
+
+    return run
