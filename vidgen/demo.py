@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -13,16 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from vidgen import __version__
-from vidgen._files import atomic_file, write_json
+from vidgen._files import atomic_file, storage_error, write_json
 from vidgen._imports import require
-from vidgen.errors import SettingsError, StorageError
+from vidgen.bench.settings import BenchSettings
+from vidgen.errors import BackendError, SettingsError, StorageError
+from vidgen.runtime.settings import SampleSettings
 
 Say = Callable[[str], None]
 
 #: A folder that holds this file was made by the demo and may be made anew.
 MARK = "demo.json"
+#: All that the demo makes in its folder, the mark last.
+MADE = (
+    *("report.html", "faces", "faces.png", "run", "curves.svg", "grid", "lengths", "bench"),
+    *("g3an.onnx", "g3an.onnx.json", "g3an-fp16.onnx", "g3an-fp16.onnx.json"),
+    MARK,
+)
+NEEDS = (
+    ("torch", "train"),
+    ("tensorboard", "log training curves"),
+    ("onnx", "export"),
+    ("onnxruntime", "verify and sample"),
+    ("matplotlib", "draw curves"),
+    ("jinja2", "write the report"),
+)
 _CLIPS = 160
 _GRID = 6
+_FEWEST_STEPS = 4
 _TEMPLATE = Path(__file__).with_name("demo_report.html")
 
 
@@ -94,50 +112,75 @@ def demo(settings: DemoSettings, say: Say = lambda _: None) -> DemoReport:
         StorageError: ``out`` holds something that the demo did not make.
         MissingDependencyError: a package of the extras ``torch``, ``cpu`` or ``report`` is missing.
     """
-    for module, purpose in (("torch", "train"), ("onnxruntime", "sample"), ("jinja2", "write the report")):
+    for module, purpose in NEEDS:
         require(module, purpose)
     start = time.monotonic()
     _clear(settings.out)
     story = _Story(settings, say)
     out = settings.out
-    story.tell("Data", f"vidgen data synth {out}/faces --kind faces --clips {_CLIPS}", lambda: _data(out))
-    train = f"vidgen train g3an --preset small --data {out}/faces --out {out}/run --set minutes={settings.minutes:g}"
-    story.tell("Training", train, lambda: _train(settings))
     checkpoint, artifact, half = out / "run" / "g3an.safetensors", out / "g3an.onnx", out / "g3an-fp16.onnx"
-    story.tell("Export", f"vidgen export {checkpoint} -o {artifact}", lambda: _export(checkpoint, artifact, False))
+    story.tell("Data", _words("data", "synth", out / "faces", "--clips", _CLIPS), lambda: _data(out))
+    limit: dict[str, float] = {"minutes": settings.minutes} if settings.minutes else {"steps": _FEWEST_STEPS}
+    sets = [word for key, value in limit.items() for word in ("--set", f"{key}={value:g}")]
+    train = _words("train", "g3an", "--preset", "small", "--data", out / "faces", "--out", out / "run", *sets)
+    story.tell("Training", train, lambda: _train(out, limit))
+    story.tell("Export", _words("export", checkpoint, "-o", artifact), lambda: _export(checkpoint, artifact, False))
     story.tell(
-        "Half precision", f"vidgen export {checkpoint} --fp16 -o {half}", lambda: _export(checkpoint, half, True)
+        "Half precision",
+        _words("export", checkpoint, "--fp16", "-o", half),
+        lambda: _export(checkpoint, half, True),
     )
-    grid = f"{_GRID}x{_GRID}"
-    story.tell(
-        "Appearance x motion",
-        f"vidgen sample --engine {artifact} --grid {grid} --format webp -o {out}/grid",
-        lambda: _sample(artifact, out / "grid", grid=grid, format="webp"),
+    grid = SampleSettings(engine=artifact, out=out / "grid", grid=f"{_GRID}x{_GRID}", format="webp")
+    story.tell("Appearance x motion", grid.command(), lambda: _sample(grid))
+    lengths = SampleSettings(engine=artifact, out=out / "lengths", n=4, frames="16:48:16")
+    story.tell("Longer videos", lengths.command(), lambda: _sample(lengths))
+    timing = BenchSettings(
+        (artifact, half, checkpoint),
+        batches=(1, 4),
+        seconds=2.0,
+        max_seconds=10.0,
+        warmup_seconds=3.0,
+        out=out / "bench",
     )
-    story.tell(
-        "Longer videos",
-        f"vidgen sample --engine {artifact} -n 4 --frames 16:48:16 -o {out}/lengths",
-        lambda: _sample(artifact, out / "lengths", n=4, frames="16:48:16"),
-    )
-    names = [artifact, half, checkpoint]
-    engines = " ".join(f"--engine {name}" for name in names)
-    story.tell("Timing", f"vidgen bench {engines} -o {out}/bench", lambda: _bench(names, out / "bench"))
+    story.tell("Timing", _bench_command(timing), lambda: _bench(timing))
     report = _write_page(story, time.monotonic() - start)
     return DemoReport(report, time.monotonic() - start, tuple(story.steps))
 
 
+def _words(*words: object) -> str:
+    """A command line as one would type it."""
+    return shlex.join(["vidgen", *map(str, words)])
+
+
 def _clear(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not (out / MARK).is_file():
-            raise StorageError(
-                f"cannot run the demo in {out}",
-                seen="it exists and the demo did not make it",
-                cause="the folder is used for something else",
-                fix="vidgen demo ANOTHER_FOLDER",
-            )
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
+    """Make the folder, or empty one that the demo made; files of others are never touched."""
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            others = [path.name for path in out.iterdir() if path.name not in MADE] if out.is_dir() else [out.name]
+            if others or not _is_marked(out):
+                raise StorageError(
+                    f"cannot run the demo in {out}",
+                    seen=f"it holds {', '.join(sorted(others)[:3]) or 'a demo.json of another program'}",
+                    cause="the demo did not make this",
+                    fix="vidgen demo ANOTHER_FOLDER",
+                )
+            for name in MADE:  # the mark last, so that a kill leaves a folder that can be cleared again
+                path = out / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(out, error) from error
     write_json(out / MARK, {"vidgen": __version__})
+
+
+def _is_marked(out: Path) -> bool:
+    try:
+        return "vidgen" in json.loads((out / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _data(out: Path) -> dict[str, str]:
@@ -149,14 +192,12 @@ def _data(out: Path) -> dict[str, str]:
     return {"clips": str(_CLIPS)}
 
 
-def _train(settings: DemoSettings) -> dict[str, str]:
+def _train(out: Path, limit: dict[str, float]) -> dict[str, str]:
     from vidgen.settings import build_settings
     from vidgen.trainer.curves import draw_curves
     from vidgen.trainer.settings import G3ANTrainSettings, preset_values
     from vidgen.trainer.train import train
 
-    out = settings.out
-    limit = {"minutes": settings.minutes} if settings.minutes else {"steps": 4}
     place = {"data_path": str(out / "faces"), "save_path": str(out), "exp_name": "run"}
     report = train(build_settings(G3ANTrainSettings, ("preset", preset_values("small")), ("demo", place | limit)))
     draw_curves(report.run, out / "curves.svg")
@@ -175,22 +216,36 @@ def _export(checkpoint: Path, artifact: Path, fp16: bool) -> dict[str, str]:
     return facts
 
 
-def _sample(artifact: Path, out: Path, **options: Any) -> dict[str, str]:
+def _sample(settings: SampleSettings) -> dict[str, str]:
     from vidgen.runtime.jobs import sample
-    from vidgen.runtime.settings import SampleSettings
 
-    report = sample(SampleSettings(engine=artifact, out=out, **options))
+    report = sample(settings)
     return {"videos": str(report.written), "videos a second, written": f"{report.videos_per_second:.1f}"}
 
 
-def _bench(artifacts: list[Path], out: Path) -> dict[str, str]:
-    from vidgen.bench.latency import bench
-    from vidgen.bench.settings import BenchSettings
+def _bench_command(settings: BenchSettings) -> str:
+    engines = [word for path in settings.engines for word in ("--engine", path)]
+    batches = [word for batch in settings.batches for word in ("--batch", batch)]
+    limits = [
+        *("--seconds", f"{settings.seconds:g}", "--max-seconds", f"{settings.max_seconds:g}"),
+        *("--warmup-seconds", f"{settings.warmup_seconds:g}"),
+    ]
+    return _words("bench", *engines, *batches, *limits, "-o", settings.out)
 
-    report = bench(
-        BenchSettings(tuple(artifacts), batches=(1, 4), seconds=2.0, max_seconds=10.0, warmup_seconds=3.0, out=out)
-    )
-    return {"measurements": str(len(report.rows)), "failures": str(len(report.failures))}
+
+def _bench(settings: BenchSettings) -> dict[str, str]:
+    from vidgen.bench.latency import bench
+
+    report = bench(settings)
+    if report.failures:
+        first = report.failures[0]
+        raise BackendError(
+            f"{first.contender} could not be timed",
+            seen=first.error["seen"],
+            cause=first.error["cause"],
+            fix=first.error["fix"],
+        )
+    return {"measurements": str(len(report.rows))}
 
 
 def _bench_rows(path: Path) -> list[dict[str, Any]]:

@@ -26,6 +26,11 @@ def test_later_layers_win() -> None:
     assert (settings.ch_g, settings.ch_d) == (4, 8)
 
 
+@pytest.mark.parametrize("text", ["5", "2024-01-01", "1e3", "true", "a b"])
+def test_text_stays_the_text_that_was_typed(text: str) -> None:
+    assert build_settings(G3ANTrainSettings, ("--set", parse_assignments([f"exp_name={text}"]))).exp_name == text
+
+
 def test_none_switches_an_optional_setting_off() -> None:
     assert (
         build_settings(G3ANTrainSettings, ("a", {"steps": 5}), ("b", parse_assignments(["steps=none"]))).steps is None
@@ -43,6 +48,7 @@ def test_none_switches_an_optional_setting_off() -> None:
         ("img_size=128", "64"),
         ("n=64", "vidgen sample -n"),
         ("random_seed=99999999999", "below"),
+        ("batch_size=true", "no true or false"),
     ],
 )
 def test_a_bad_value_is_named_with_the_way_out(assignment: str, said: str) -> None:

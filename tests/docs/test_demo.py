@@ -26,8 +26,10 @@ def test_the_demo_makes_a_page_whose_pictures_are_there(tmp_path: Path) -> None:
     assert again.report.exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "precious").write_text("")
+@pytest.mark.parametrize("files", [{"precious": ""}, {"demo.json": "[]"}, {"demo.json": '{"vidgen": "1"}', "mine": ""}])
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     with pytest.raises(StorageError, match="ANOTHER_FOLDER"):
         demo(DemoSettings(tmp_path))
-    assert (tmp_path / "precious").exists()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files

@@ -12,8 +12,11 @@ _FOLDERS = (TESTS / "data" / "vectors", SPECIFICATION / "vectors")
 
 
 def cases(pattern: str) -> list[str]:
-    """Names of the cases that are here, without extension."""
-    return sorted({path.stem for folder in _FOLDERS for path in folder.glob(f"{pattern}.npz")})
+    """Names of the cases that are here, without extension; never none."""
+    names = sorted({path.stem for folder in _FOLDERS for path in folder.glob(f"{pattern}.npz")})
+    if not names:
+        raise LookupError(f"no vectors {pattern} in {_FOLDERS[0]}")
+    return names
 
 
 def load(case: str) -> dict[str, np.ndarray]:

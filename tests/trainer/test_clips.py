@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidgen.data.store import ClipStore, StoreWriter
-from vidgen.errors import DataError
-from vidgen.trainer.clips import StepSampler, WindowDataset, check_store, window_batches, window_times
+from vidgen.errors import DataError, TrainingError
+from vidgen.trainer.clips import (
+    StepSampler,
+    WindowDataset,
+    check_store,
+    mean_step,
+    network_input,
+    window_batches,
+    window_times,
+)
 
 
 @given(length=st.integers(16, 400), seed=st.integers(0, 2**32), steps=st.lists(st.integers(1, 5), min_size=1))
@@ -64,12 +72,30 @@ def test_batches_do_not_depend_on_the_number_of_workers(clips: Path, workers: in
         assert torch.equal(here, there)
 
 
-def test_items_hold_the_frames_of_the_window_scaled_to_one(clips: Path) -> None:
-    dataset = WindowDataset(clips, 0, (1,))
-    item = dataset[0, 0]  # 16 frames: the only window is the whole clip
-    frames = torch.from_numpy(ClipStore.open(clips).frames(0)).permute(3, 0, 1, 2)
-    assert item.shape == (3, 16, 64, 64) and item.dtype == torch.float32
-    torch.testing.assert_close(item, frames / 127.5 - 1)
+def test_network_input_is_the_window_scaled_to_one(clips: Path) -> None:
+    item = WindowDataset(clips, 0, (1,))[0, 0]  # 16 frames: the only window is the whole clip
+    frames = torch.from_numpy(ClipStore.open(clips).frames(0))
+    assert item.dtype == torch.uint8 and torch.equal(item, frames)
+    x = network_input(item[None])
+    assert x.shape == (1, 3, 16, 64, 64) and x.dtype == torch.float32
+    torch.testing.assert_close(x[0], frames.permute(3, 0, 1, 2) / 127.5 - 1)
+
+
+def test_short_clips_slow_down_what_a_model_sees(clips: Path) -> None:
+    lengths = [clip.length for clip in ClipStore.open(clips).clips]
+    expected = np.mean([min(step, length // 16) for length in lengths for step in (2, 3)])
+    assert mean_step(ClipStore.open(clips), (2, 3)) == pytest.approx(expected) and expected < 2.5
+
+
+def test_a_loading_process_that_dies_is_an_error_of_ours(clips: Path) -> None:
+    class Dying(WindowDataset):
+        def __getitem__(self, key: tuple[int, int]) -> torch.Tensor:
+            raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    batches = window_batches(Dying(clips, 0, (1,)), StepSampler(9, 4, 0, 0, 0, 1), 0, False)
+    with pytest.raises(TrainingError, match="num_workers=0") as caught:
+        next(batches)
+    assert "Killed" in caught.value.seen
 
 
 def _store(path: Path, size: int, length: int) -> ClipStore:
