@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from support.fill import fill_module
 
+from vidgen.models.checkpoint import CheckpointInfo, DataDescription, save_checkpoint
 from vidgen.models.config import G3ANConfig
 from vidgen.models.g3an import Generator
 
@@ -54,3 +56,17 @@ def reference() -> Callable[..., NDArray[Any]]:
         return levels.astype(np.uint8)
 
     return run
+
+
+@pytest.fixture
+def checkpoint(filled: Callable[..., Generator], tmp_path: Path) -> Callable[..., Path]:
+    """Write a filled generator as a checkpoint."""
+
+    def make(name: str = "g3an", **config: Any) -> Path:
+        generator = filled(**config)
+        data = DataDescription("faces", 12.5, ("smile", "nod"), "0123")
+        path = tmp_path / f"{name}.safetensors"
+        save_checkpoint(path, generator.state_dict(), CheckpointInfo("g3an", generator.config, 7, data))
+        return path
+
+    return make

@@ -12,9 +12,9 @@ from torch import nn
 
 from vidgen.errors import ExportError
 from vidgen.export.lowering_cpu import CpuGenerator
-from vidgen.export.onnx_graph import OnnxGraph, check
+from vidgen.export.onnx_graph import OPSETS, OnnxGraph, check
 from vidgen.export.prepare import PlainGenerator
-from vidgen.export.to_onnx import OPSETS, to_onnx
+from vidgen.export.to_onnx import to_onnx
 from vidgen.models.config import G3ANConfig
 
 LOWERINGS = {"cpu": CpuGenerator, "tensorrt": PlainGenerator}

@@ -12,6 +12,9 @@ from vidgen._imports import require
 from vidgen.errors import ExportError
 from vidgen.models.config import ModelInterface, TensorSpec
 
+#: Opsets whose operators are written here. 20 is the default (contracts 4).
+OPSETS = (18, 19, 20, 21)
+DEFAULT_OPSET = 20
 #: Protocol buffers cannot be larger, and we write no external data.
 LARGEST_FILE = 2**31 - 2**20
 

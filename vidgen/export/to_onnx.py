@@ -21,9 +21,6 @@ from vidgen.models.config import ModelInterface
 
 #: Batch size and motion length of the shape probes: sizes that change between them are dynamic.
 PROBES = ((2, 3), (3, 5), (5, 2))
-#: Opsets whose operators are written here; see contracts 4.
-OPSETS = (18, 19, 20, 21)
-DEFAULT_OPSET = 20
 
 
 def to_onnx(module: nn.Module, interface: ModelInterface, *, opset: int, name: str, metadata: dict[str, str]) -> Any:
@@ -32,7 +29,7 @@ def to_onnx(module: nn.Module, interface: ModelInterface, *, opset: int, name: s
     Args:
         module: takes the interface's inputs in order, returns its output; frozen, on the CPU.
         interface: names, dtypes and shapes; shapes may name ``batch`` and the dimension of the frame rule.
-        opset: one of OPSETS. name: of the graph. metadata: stored as metadata properties.
+        opset: one of ``onnx_graph.OPSETS``. name: of the graph. metadata: stored as metadata properties.
 
     Raises:
         ExportError: an operation has no ONNX form here, or the checker refuses the graph.

@@ -1,0 +1,79 @@
+"""The manifest of an export: what was made, from what, by what, and the command line that makes it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidgen import __version__
+from vidgen._files import sha256
+from vidgen.export.onnx_graph import DEFAULT_OPSET
+from vidgen.models.config import ModelInterface
+from vidgen.runtime.manifest import ArrowCheck, Manifest, Precision, checkpoint_manifest
+
+if TYPE_CHECKING:
+    from vidgen.export.pipeline import ExportSettings
+
+
+def builder() -> str:
+    """Names and versions of what writes an artifact."""
+    import onnx
+    import torch
+
+    return f"vidgen {__version__}, torch {torch.__version__}, onnx {onnx.__version__}"
+
+
+def rebuild_command(settings: ExportSettings) -> str:
+    """The command line that makes the artifact again."""
+    words = ["vidgen", "export", str(settings.checkpoint), "-o", str(settings.path), "--for", settings.lowering]
+    words += ["--output", settings.output]
+    if settings.fp16:
+        words.append("--fp16")
+    if settings.frames is not None:
+        words += ["--frames", str(settings.frames)]
+    if settings.batch is not None:
+        words += ["--batch", settings.batch]
+    if settings.opset != DEFAULT_OPSET:
+        words += ["--opset", str(settings.opset)]
+    return shlex.join(words)
+
+
+def interface_for(settings: ExportSettings, manifest: Manifest) -> ModelInterface:
+    """The interface of the artifact: the checkpoint's, with the number of frames it will be used for as default."""
+    if settings.frames is None:
+        return manifest.interface
+    rule = manifest.interface.frames
+    rule.length(settings.frames)
+    return dataclasses.replace(manifest.interface, frames=dataclasses.replace(rule, default=settings.frames))
+
+
+def draft(settings: ExportSettings) -> Manifest:
+    """What is known before anything is computed.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, truncated or foreign.
+        SamplingError: the model makes no videos of that many frames.
+        SettingsError: the checkpoint holds no generator.
+    """
+    manifest = checkpoint_manifest(settings.checkpoint, settings.output)
+    return dataclasses.replace(
+        manifest,
+        interface=interface_for(settings, manifest),
+        lowering=settings.lowering,
+        opset=settings.opset,
+        rebuild=rebuild_command(settings),
+    )
+
+
+def finish(manifest: Manifest, artifact: Path, precision: Precision, verification: Sequence[ArrowCheck]) -> Manifest:
+    """The draft with the artifact's hash and what was verified."""
+    return dataclasses.replace(
+        manifest,
+        sha256=sha256(artifact),
+        precision=precision,
+        verification=tuple(verification),
+        builder=builder(),
+    )

@@ -1,0 +1,309 @@
+"""Does an artifact compute what its checkpoint computes? Both are run on the same noise and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidgen._imports import require
+from vidgen.errors import ArtifactError, VerificationError
+from vidgen.models.config import ModelInterface
+from vidgen.runtime.backends import open_backend
+from vidgen.runtime.backends.base import Backend
+from vidgen.runtime.latents import latents
+from vidgen.runtime.manifest import ArrowCheck, Manifest, checkpoint_manifest, read_manifest
+
+Say = Callable[[str], None]
+#: Half the range of the raw output, in grey levels.
+LEVELS = 127.5
+#: Batch and motion length of the cases every artifact is run on.
+CASES = ((1, 1), (3, 1), (1, 3), (2, 2))
+#: Seed of the noise, so that a failure can be repeated.
+SEED = 2020
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What an artifact may differ by.
+
+    Attributes:
+        levels: largest difference before rounding, in grey levels.
+        psnr: smallest PSNR before rounding, in dB.
+        moved: largest share of 8-bit values that may be rounded to a neighbouring level.
+    """
+
+    levels: float
+    psnr: float
+    moved: float
+
+
+FLOAT32 = Tolerance(levels=2e-4 * LEVELS, psnr=80.0, moved=0.01)
+HALF = Tolerance(levels=2.0, psnr=45.0, moved=1.0)
+#: Attention without a scale (spec g3an 1.4) amplifies rounding: with every weight filled, half precision moves single
+#: values by up to 3 levels, whatever is kept in float32, at 59 dB.
+HALF_ATTENTION = Tolerance(levels=8.0, psnr=45.0, moved=1.0)
+
+
+def tolerance_for(manifest: Manifest) -> Tolerance:
+    """What an artifact of this precision and model may differ by."""
+    if manifest.precision.kind == "float32":
+        return FLOAT32
+    return HALF_ATTENTION if getattr(manifest.config, "use_attention", False) else HALF
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: ``batch`` videos from motion latents of ``length``."""
+
+    batch: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}, time {self.length}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the checkpoint makes of one case: raw float32 videos [B, 3, F, H, W], computed by plain torch."""
+
+    case: Case
+    inputs: dict[str, NDArray[Any]]
+    video: NDArray[np.float32]
+
+    def levels(self) -> NDArray[np.float32]:
+        """Unrounded grey levels [B, F, H, W, 3]."""
+        return (self.video.transpose(0, 2, 3, 4, 1) + np.float32(1)) * np.float32(LEVELS)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome for one artifact; true where every check passed.
+
+    Attributes:
+        artifact: the file. checks: one for each arrow. problems: what failed, empty if all is well.
+    """
+
+    artifact: Path
+    checks: tuple[ArrowCheck, ...]
+    problems: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.problems
+
+    def __str__(self) -> str:
+        lines = [f"{self.artifact}: {'matches its checkpoint' if self else 'DOES NOT MATCH its checkpoint'}"]
+        for check in self.checks:
+            psnr = "equal" if check.psnr is None else f"PSNR {check.psnr:.1f} dB"
+            lines.append(
+                f"  {check.arrow}: at most {check.max_grey_levels:.4g} grey levels off "
+                f"(allowed {check.tolerance_grey_levels:.4g}) at {check.worst_sample}, {psnr}, {len(check.cases)} cases"
+            )
+        return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {**dataclasses.asdict(self), "artifact": str(self.artifact), "matches": bool(self)}
+
+    def expect(self, fix: str) -> Verification:
+        """Itself if true.
+
+        Raises:
+            VerificationError: otherwise, naming the first problem.
+        """
+        if self:
+            return self
+        raise VerificationError(
+            f"{self.artifact.name} does not compute what its checkpoint computes",
+            seen=self.problems[0],
+            cause="half precision is too coarse for these weights"
+            if any("half" in check.arrow for check in self.checks)
+            else "a defect of the export or of the runtime library",
+            fix=fix,
+        )
+
+
+def cases_for(interface: ModelInterface, batches: Sequence[int] = ()) -> tuple[Case, ...]:
+    """The standard cases, the model's default length, and further batch sizes."""
+    default = interface.frames.length(interface.frames.default)
+    pairs = [*CASES, (1, default), *((batch, 1) for batch in batches)]
+    return tuple(Case(*pair) for pair in dict.fromkeys(pairs))
+
+
+def references(checkpoint: Path, cases: Sequence[Case]) -> list[Reference]:
+    """Run the checkpoint's network, unfolded and unrewritten, in float32.
+
+    Raises:
+        CheckpointError: missing, truncated or foreign.
+        VerificationError: the network itself makes NaN or infinity.
+    """
+    results = []
+    with open_backend(checkpoint, "torch", output="float32") as backend:
+        interface = backend.manifest.interface
+        for case in cases:
+            inputs = _noise(interface, case)
+            video = _run(backend, interface, inputs, case)
+            if not np.isfinite(video).all():
+                raise VerificationError(
+                    f"{checkpoint.name} cannot be exported",
+                    seen=f"NaN or infinity in its own videos at {case}",
+                    cause="training diverged",
+                    fix="use an earlier checkpoint, or train with a lower learning rate",
+                )
+            results.append(Reference(case, inputs, video))
+    return results
+
+
+def _noise(interface: ModelInterface, case: Case) -> dict[str, NDArray[Any]]:
+    frames = interface.frames.frames(case.length)
+    return latents(interface, SEED, range(case.batch), frames=frames)
+
+
+def _run(backend: Backend, interface: ModelInterface, inputs: dict[str, NDArray[Any]], case: Case) -> NDArray[Any]:
+    frames = interface.frames
+    sizes = {"batch": case.batch, frames.dimension: case.length, "frames": frames.frames(case.length)}
+    output = np.empty(interface.output.resolve(**sizes), dtype=interface.output.dtype)
+    backend.run(inputs, output)
+    return output
+
+
+def compare(arrow: str, artifact: Path, manifest: Manifest, expected: Sequence[Reference]) -> Verification:
+    """Run an .onnx file as users run it, and once more without its rounding, against references.
+
+    Args:
+        arrow: name of the check. manifest: of the artifact; need not be written yet.
+
+    Raises:
+        BackendError, MissingDependencyError: the artifact cannot be run here.
+    """
+    from vidgen.runtime.backends.onnxruntime import OnnxRuntimeBackend
+
+    tolerance = tolerance_for(manifest)
+    problems: list[str] = []
+    found: list[NDArray[np.float32]] = []
+    quantised = manifest.interface.output.dtype == "uint8"
+    with OnnxRuntimeBackend.load(artifact, manifest) as backend:
+        for reference in expected:
+            video = _run(backend, manifest.interface, reference.inputs, reference.case)
+            if quantised:
+                problems += _rounding_problems(video, reference, tolerance)
+            else:
+                found.append((video.transpose(0, 2, 3, 4, 1) + np.float32(1)) * np.float32(LEVELS))
+    if quantised:
+        found = _unrounded(artifact, expected)
+    check, more = _measure(arrow, found, expected, tolerance)
+    return Verification(artifact, (check,), tuple(problems + more))
+
+
+def _rounding_problems(video: NDArray[Any], reference: Reference, tolerance: Tolerance) -> list[str]:
+    """8-bit values against the reference's, rounded: neighbours are allowed, rarely, where float32 differs."""
+    expected = np.clip(np.rint(reference.levels()), 0, 255)
+    off = np.abs(video.astype(np.int16) - expected.astype(np.int16))
+    allowed = math.ceil(tolerance.levels)
+    if off.max() > allowed:
+        return [f"8-bit values {off.max()} levels off at {reference.case}, allowed {allowed}"]
+    share = float((off > 0).mean())
+    if share > tolerance.moved:
+        return [f"{share:.1%} of 8-bit values differ at {reference.case}, allowed {tolerance.moved:.0%}"]
+    return []
+
+
+def _measure(
+    arrow: str, found: Sequence[NDArray[np.float32]], expected: Sequence[Reference], tolerance: Tolerance
+) -> tuple[ArrowCheck, list[str]]:
+    """The largest difference, where it was, and the PSNR over all cases; and what exceeds the tolerance."""
+    worst, place, squares, count = -1.0, "", 0.0, 0
+    problems = []
+    for levels, reference in zip(found, expected, strict=True):
+        if not np.isfinite(levels).all():
+            problems.append(f"NaN or infinity in the artifact's videos at {reference.case}")
+            levels = np.nan_to_num(levels, nan=math.inf, posinf=math.inf, neginf=math.inf)
+        difference = np.abs(levels.astype(np.float64) - reference.levels())
+        largest = difference.reshape(len(difference), -1).max(axis=1)
+        if largest.max() > worst:
+            worst, place = float(largest.max()), f"{reference.case}, sample {int(largest.argmax())}"
+        squares += float((difference**2).sum())
+        count += difference.size
+    psnr = None if squares == 0 else 10 * math.log10(255**2 * count / squares) if squares < math.inf else -math.inf
+    if not problems and worst > tolerance.levels:
+        problems.append(f"{worst:.4g} grey levels off at {place}, allowed {tolerance.levels:.4g}")
+    elif not problems and psnr is not None and psnr < tolerance.psnr:
+        problems.append(f"PSNR {psnr:.1f} dB over all cases, expected at least {tolerance.psnr:.0f} dB")
+    cases = tuple(str(reference.case) for reference in expected)
+    return ArrowCheck(arrow, cases, worst, psnr, place, tolerance.levels), problems
+
+
+def _unrounded(artifact: Path, expected: Sequence[Reference]) -> list[NDArray[np.float32]]:
+    """The artifact's grey levels [B, F, H, W, 3] before rounding: its own graph without Round, Clip and Cast."""
+    onnx = require("onnx", "verify .onnx files")
+    ort = require("onnxruntime", "verify .onnx files")
+    model = onnx.load(artifact, load_external_data=False)
+    _drop_rounding(onnx, model)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [session.run(None, reference.inputs)[0] for reference in expected]
+
+
+def _drop_rounding(onnx: Any, model: Any) -> None:
+    """Let the 8-bit output be float32: Round, Clip and Cast to uint8 become the identity."""
+    graph = model.graph
+    producer = {name: node for node in graph.node for name in node.output}
+    chain = [node for node in graph.node if node.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.UINT8]
+    for kind in ("Clip", "Round"):
+        node = producer.get(chain[-1].input[0]) if chain else None
+        chain += [node] if node is not None and node.op_type == kind else []
+    if len(chain) != 3:
+        raise ArtifactError(
+            "cannot verify the artifact",
+            seen="an 8-bit output that is not made by Round, Clip and Cast",
+            cause="the file was not exported by this version of vidgen",
+            fix="export it again",
+        )
+    for node in chain:
+        node.CopyFrom(onnx.helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
+    graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+
+def verify(checkpoint: str | Path, artifact: str | Path) -> Verification:
+    """Compare an artifact with a checkpoint again; the answer is true or false, and prints well.
+
+    Raises:
+        ArtifactError, CheckpointError: a file is missing, altered or foreign.
+        VerificationError: the artifact was made from another checkpoint.
+        MissingDependencyError: torch or onnxruntime is not installed.
+    """
+    checkpoint, artifact = Path(checkpoint), Path(artifact)
+    own = checkpoint_manifest(checkpoint, "float32")
+    if artifact.suffix != ".onnx":
+        raise ArtifactError(
+            f"cannot verify {artifact}",
+            seen=f"a file named *{artifact.suffix or ' (no suffix)'}, expected .onnx",
+            cause="only .onnx artifacts are verified by this version",
+            fix=f"vidgen verify {checkpoint} MODEL.onnx",
+        )
+    manifest = read_manifest(artifact)
+    if (own.model, own.config) != (manifest.model, manifest.config):
+        raise VerificationError(
+            f"{artifact} was not made from {checkpoint}",
+            seen=f"{manifest.model} {manifest.config}, expected {own.model} {own.config}",
+            cause="the artifact was exported from another checkpoint",
+            fix=manifest.rebuild or f"vidgen export {checkpoint} -o {artifact}",
+        )
+    expected = references(checkpoint, cases_for(manifest.interface))
+    outcome = compare(arrow_name(manifest), artifact, manifest, expected)
+    if not outcome and own.checkpoint_sha256 != manifest.checkpoint_sha256:
+        note = "the artifact was exported from another checkpoint (its SHA-256 differs)"
+        return dataclasses.replace(outcome, problems=(*outcome.problems, note))
+    return outcome
+
+
+def arrow_name(manifest: Manifest) -> str:
+    """The arrow that ends at an artifact of this precision."""
+    return "torch -> onnx" if manifest.precision.kind == "float32" else "torch -> onnx, half"
