@@ -1,10 +1,20 @@
-"""Long tests run only when asked for: VIDGEN_SLOW=1."""
+"""Long tests run only when asked for (VIDGEN_SLOW=1), and Ctrl-C reaches what tests start."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Undo an ignored SIGINT.
+
+    A shell ignores it for what it starts in the background, and every child inherits that: tests of Ctrl-C would fail.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
