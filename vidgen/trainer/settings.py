@@ -126,6 +126,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "ch_g": 16,
         "ch_d": 16,
         "batch_size": 8,
+        "g_lr": 4e-4,
+        "d_lr": 8e-4,
         "num_workers": 0,
         "steps": 1600,
         "frame_steps": (1, 2),
