@@ -180,3 +180,12 @@ def test_tolerances_are_as_strict_as_the_network_allows(exported):
     assert tolerance_for(manifest) is HALF
     assert tolerance_for(dataclasses.replace(manifest, config=G3ANConfig(ch=4, use_attention=True))) is HALF_ATTENTION
     assert tolerance_for(dataclasses.replace(manifest, precision=type(manifest.precision)())) is FLOAT32
+
+
+def test_a_saturated_network_is_told_apart_from_a_defect(exported):
+    source, artifact = exported()
+    tensors = load_tensors(source)
+    tensors["to_rgb.0.bias"] = torch.tensor([90.0, -90.0, 90.0])
+    save_checkpoint(source, tensors, read_info(source))
+    outcome = verify(source, artifact)
+    assert not outcome and any("untrained" in problem for problem in outcome.problems)

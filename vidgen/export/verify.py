@@ -25,6 +25,8 @@ Say = Callable[[str], None]
 LEVELS = 127.5
 #: Batch and motion length of the cases every artifact is run on.
 CASES = ((1, 1), (3, 1), (1, 3), (2, 2))
+#: Above this share of values at the ends of the range, a network is no good, and rounding alone flips values.
+SATURATED = 0.95
 #: Seed of the noise, so that a failure can be repeated.
 SEED = 2020
 
@@ -121,7 +123,7 @@ class Verification:
             return self
         raise VerificationError(
             f"{self.artifact.name} does not compute what its checkpoint computes",
-            seen=self.problems[0],
+            seen="; ".join(self.problems[:3]),
             cause="half precision is too coarse for these weights"
             if any("half" in check.arrow for check in self.checks)
             else "a defect of the export or of the runtime library",
@@ -198,7 +200,13 @@ def compare(arrow: str, artifact: Path, manifest: Manifest, expected: Sequence[R
     if quantised:
         found = _unrounded(artifact, expected)
     check, more = _measure(arrow, found, expected, tolerance)
-    return Verification(artifact, (check,), tuple(problems + more))
+    problems += more
+    saturated = float(np.mean([np.mean(np.abs(reference.video) > 0.999) for reference in expected]))
+    if problems and saturated > SATURATED:
+        problems.append(
+            f"{saturated:.0%} of the network's own values are -1 or 1: it is untrained, or training diverged"
+        )
+    return Verification(artifact, (check,), tuple(problems))
 
 
 def _rounding_problems(video: NDArray[Any], reference: Reference, tolerance: Tolerance) -> list[str]:
