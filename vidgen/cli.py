@@ -269,7 +269,7 @@ def export(
     lowering: Annotated[str | None, _option("cpu or tensorrt (cpu).", "--for")] = None,
     output: Annotated[str | None, _option("uint8 or float32 (uint8).", "--output")] = None,
     frames: Annotated[int | None, _option("Frames the artifact will be used for; also verified.", "--frames")] = None,
-    batch: Annotated[str | None, _option("MIN:OPT:MAX, of engines.", "--batch")] = None,
+    batch: Annotated[str | None, _option("MIN:OPT:MAX; MIN and OPT are verified too.", "--batch")] = None,
     gpu: Annotated[str | None, _option("Architectures of an engine, e.g. sm_89.", "--gpu")] = None,
     sepconv: Annotated[str | None, _option("custom, standard or plugin; TwoStreamVAN only.", "--sepconv")] = None,
     opset: Annotated[int | None, _option("Opset of the ONNX file (20).", "--opset")] = None,
