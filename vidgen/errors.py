@@ -74,6 +74,10 @@ class VerificationError(ExportError):
     """An artifact does not compute what its checkpoint computes."""
 
 
+class OperatorError(VidgenError):
+    """An operator of ours was given tensors it cannot take."""
+
+
 class ArtifactError(VidgenError):
     """An artifact or its manifest is missing, altered, or of an unknown kind."""
 

@@ -1,0 +1,1 @@
+"""Operators of our own, each with every form a framework or runtime needs."""
