@@ -137,7 +137,7 @@ class ClipStore:
                     digest.update(block)
         except OSError as error:
             raise _damaged(self.path, f"{FRAMES_FILE} cannot be read: {error}") from error
-        for piece in hash_suffix(self.info.labels, self.clips):
+        for piece in hash_suffix(self.info.labels, self.clips, self.info.crop, self.info.actors):
             digest.update(piece)
         if digest.hexdigest() != self.info.content_hash:
             raise _damaged(

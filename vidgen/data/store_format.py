@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+from vidgen.data.windows import NO_CROP, Crop
+from vidgen.errors import SettingsError
+
 FORMAT = "vidgen-clips"
 VERSION = 1
 FRAMES_FILE = "frames.npy"
@@ -58,6 +61,9 @@ class StoreInfo:
             clips have the same hash.
         clips: number of clips.
         frames: number of frames in the frame array.
+        crop: the part of a frame that training sees each time a clip is drawn; stores of frames that are used
+            whole have the rule ``none``.
+        actors: names of all actors in their order, where the data set fixes it; clips name theirs.
     """
 
     name: str
@@ -68,6 +74,8 @@ class StoreInfo:
     content_hash: str
     clips: int
     frames: int
+    crop: Crop = NO_CROP
+    actors: tuple[str, ...] = ()
 
 
 class IndexFormatError(ValueError):
@@ -128,9 +136,23 @@ def hash_prefix(height: int, width: int) -> bytes:
     return f"{FORMAT} {VERSION} {height}x{width}\n".encode()
 
 
-def hash_suffix(labels: Sequence[str], clips: Iterable[Clip]) -> Iterable[bytes]:
+def _extras(crop: Crop, actors: Sequence[str]) -> dict[str, Any]:
+    """What the index says beyond the first version of the format; nothing for most stores."""
+    extras: dict[str, Any] = {}
+    if crop != NO_CROP:
+        extras["crop"] = crop.to_dict()
+    if actors:
+        extras["actors"] = list(actors)
+    return extras
+
+
+def hash_suffix(
+    labels: Sequence[str], clips: Iterable[Clip], crop: Crop = NO_CROP, actors: Sequence[str] = ()
+) -> Iterable[bytes]:
     """What the content hash takes in after the bytes of the frames, piece by piece."""
     yield json.dumps(list(labels)).encode()
+    if extras := _extras(crop, actors):
+        yield json.dumps(extras, sort_keys=True).encode()
     for clip in clips:
         yield b"\n"
         yield json.dumps(_clip_record(clip), sort_keys=True).encode()
@@ -148,6 +170,7 @@ def index_lines(info: StoreInfo, clips: Iterable[Clip]) -> Iterable[str]:
         "frames": info.frames,
         "labels": list(info.labels),
         "content_hash": info.content_hash,
+        **_extras(info.crop, info.actors),
     }
     # ASCII escapes keep names that are not valid Unicode (as file systems allow) writable.
     yield json.dumps(head, indent=2)[: -len("\n}")] + ',\n  "clips": ['
@@ -229,12 +252,24 @@ def parse_index(text: str) -> tuple[StoreInfo, tuple[Clip, ...]]:
     )
     if not clips:
         raise IndexFormatError("it lists no clip")
+    actors = _take(record, "actors", list, where) if "actors" in record else []
+    if not all(isinstance(actor, str) for actor in actors) or len(set(actors)) != len(actors):
+        raise IndexFormatError("'actors' should be different texts")
     info = StoreInfo(
         name=_take(record, "name", str, where),
         fps=_positive_rate(record, where),
         labels=tuple(labels),
         content_hash=content_hash,
         clips=len(clips),
+        crop=_parse_crop(_take(record, "crop", dict, where)) if "crop" in record else NO_CROP,
+        actors=tuple(actors),
         **sizes,
     )
     return info, clips
+
+
+def _parse_crop(record: Mapping[str, Any]) -> Crop:
+    try:
+        return Crop.from_dict(record)
+    except SettingsError as error:
+        raise IndexFormatError(f"'crop': {error.seen}") from error

@@ -31,6 +31,7 @@ from vidgen.data.store_format import (
     index_lines,
     npy_header,
 )
+from vidgen.data.windows import NO_CROP, Crop
 from vidgen.errors import DataError, StorageError
 
 Frames = npt.NDArray[np.uint8]
@@ -78,6 +79,8 @@ class StoreWriter:
         width: pixels of every frame.
         labels: names of the classes.
         overwrite: replace a clip store that is there. Nothing but a clip store is ever replaced.
+        crop: the part of a frame that training is to see.
+        actors: names of all actors in their order, where the data set fixes it.
 
     Raises:
         DataError: a size, a label, or a frame array is not acceptable; or no clip was added.
@@ -93,6 +96,8 @@ class StoreWriter:
         width: int,
         labels: Sequence[str] = (),
         overwrite: bool = False,
+        crop: Crop = NO_CROP,
+        actors: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
         self.clips: list[Clip] = []
@@ -100,15 +105,17 @@ class StoreWriter:
         self.info: StoreInfo | None = None
         self._name, self._height, self._width = str(name), operator.index(height), operator.index(width)
         self._labels = tuple(str(label) for label in labels)
-        self._overwrite = overwrite
+        self._actors = tuple(str(actor) for actor in actors)
+        self._crop, self._overwrite = crop, overwrite
         #: Frames written so far.
         self.frames = 0
         self._stream: IO[bytes] | None = None
         self._digest = hashlib.sha256(hash_prefix(self._height, self._width))
         if self._height < 1 or self._width < 1:
             raise self._refusal(f"frames of {height}x{width}", "a side is not positive")
-        if len(set(self._labels)) != len(self._labels):
-            raise self._refusal(f"labels {', '.join(self._labels)}", "a label is there twice")
+        for what, names in (("label", self._labels), ("actor", self._actors)):
+            if len(set(names)) != len(names):
+                raise self._refusal(f"{what}s {', '.join(names)}", f"one {what} is there twice")
 
     def __enter__(self) -> StoreWriter:
         if self._overwrite and self.path.exists() and not self._replaceable():
@@ -257,7 +264,7 @@ class StoreWriter:
         if not self.clips:
             raise self._refusal("no clip was added", "a store holds at least one")
         assert self._stream is not None
-        for piece in hash_suffix(self._labels, self.clips):
+        for piece in hash_suffix(self._labels, self.clips, self._crop, self._actors):
             self._digest.update(piece)
         info = StoreInfo(
             name=self._name,
@@ -268,6 +275,8 @@ class StoreWriter:
             content_hash=self._digest.hexdigest(),
             clips=len(self.clips),
             frames=self.frames,
+            crop=self._crop,
+            actors=self._actors,
         )
         with _storing(self.path):
             self._stream.seek(0)
