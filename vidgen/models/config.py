@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -12,6 +13,8 @@ from vidgen.errors import SamplingError, SettingsError
 Dimension = int | str  # a fixed size, or the name of a dynamic one
 G3AN_MODES = ("1p2d", "2p1d", "3d")
 ATTENTION_MERGES = ("reference", "clean")
+#: Heights of the scales at which TwoStreamVAN can apply motion.
+MASK_SIZES = (8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class TensorSpec:
     Attributes:
         dtype: NumPy name, e.g. ``"float32"``.
         shape: sizes; a string names a dynamic axis.
-        kind: ``"normal"`` (standard normal noise), ``"label"`` (class index) or ``"video"``.
+        kind: ``"normal"`` (standard normal noise), ``"label"`` (class index), ``"image"``, ``"video"`` or ``"mask"``.
         range: smallest and largest value; None where unbounded.
     """
 
@@ -63,14 +66,14 @@ class FramesRule:
             SamplingError: no length makes that number.
         """
         length, rest = divmod(frames - self.offset, self.scale)
-        if rest or length < 1:
-            smallest = self.frames(1)
+        if rest or length < 1 or frames < 1:
+            smallest = next(made for made in map(self.frames, itertools.count(1)) if made >= 1)
             near = max(smallest, self.frames(max(1, round((frames - self.offset) / self.scale))))
             raise SamplingError(
                 f"cannot make videos of {frames} frames",
                 seen=f"{frames} frames asked for, expected {smallest}, {smallest + self.scale}, "
                 f"{smallest + 2 * self.scale}, ...",
-                cause=f"a motion latent of length n makes {self.scale} n + {self.offset} frames",
+                cause=f"a motion latent of length n makes {self.scale} n {self.offset:+d} frames",
                 fix=f"use --frames {near}",
             )
         return length
@@ -78,11 +81,16 @@ class FramesRule:
 
 @dataclass(frozen=True)
 class ModelInterface:
-    """Inputs, output and frame rule shared by a checkpoint and every artifact made from it (contracts 4)."""
+    """Inputs, output and frame rule shared by a checkpoint and every artifact made from it (contracts 4).
+
+    Attributes:
+        extras: further outputs an artifact was asked to have, such as the masks of TwoStreamVAN.
+    """
 
     inputs: tuple[TensorSpec, ...]
     output: TensorSpec
     frames: FramesRule
+    extras: tuple[TensorSpec, ...] = ()
 
 
 def _video_output(output: str, height: int, width: int) -> TensorSpec:
@@ -111,10 +119,7 @@ class G3ANConfig:
     attention_merge: Literal["reference", "clean"] = "reference"
 
     def __post_init__(self) -> None:
-        for name in ("c_a", "c_m", "ch"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise _bad_config(name, value, "a whole number of at least 1")
+        _check_counts(self, "c_a", "c_m", "ch")
         if self.mode not in G3AN_MODES:
             raise _bad_config("mode", self.mode, "one of " + ", ".join(G3AN_MODES))
         if self.attention_merge not in ATTENTION_MERGES:
@@ -132,6 +137,13 @@ class G3ANConfig:
             output=_video_output(output, 64, 64),
             frames=FramesRule("zm", 2, "time", scale=4, offset=12, default=16),
         )
+
+
+def _check_counts(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise _bad_config(name, value, "a whole number of at least 1")
 
 
 def _bad_config(name: str, value: object, expected: str) -> SettingsError:
@@ -157,8 +169,7 @@ class G3ANDiscriminatorConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("video", "image"):
             raise _bad_config("kind", self.kind, "video or image")
-        if not isinstance(self.ch, int) or isinstance(self.ch, bool) or self.ch < 1:
-            raise _bad_config("ch", self.ch, "a whole number of at least 1")
+        _check_counts(self, "ch")
 
     def interface(self, output: str = "uint8") -> ModelInterface:
         """A discriminator makes no videos.
@@ -166,17 +177,154 @@ class G3ANDiscriminatorConfig:
         Raises:
             SettingsError: always.
         """
-        raise SettingsError(
-            "cannot sample or export a discriminator",
-            seen=f"a G3AN {self.kind} discriminator, expected a generator",
-            cause="the file of another network of the same run was given",
-            fix="use the generator's checkpoint (G_*.safetensors)",
+        raise _no_generator(f"a G3AN {self.kind} discriminator")
+
+
+@dataclass(frozen=True)
+class TwoStreamVANConfig:
+    """Sizes and options of a TwoStreamVAN generator, under the reference's flag names (spec twostreamvan 1).
+
+    Attributes:
+        n_cat: action classes. cont_dim, motion_dim: sizes of the latents. gf_dim: base width of the content stream.
+        joint: motion is conditioned on content (without it: the -C ablation).
+        no_mask: kernels are applied without the soft mask (-M).
+        use_bn: batch norm in the content modules too.
+        ac_kernel: size K of the adaptive kernels, odd. kernel_layer: scales with motion, 1 (64x64) to 4 (from 8x8).
+    """
+
+    n_cat: int = 10
+    gf_dim: int = 16
+    cont_dim: int = 512
+    motion_dim: int = 64
+    joint: bool = True
+    no_mask: bool = False
+    use_bn: bool = False
+    ac_kernel: int = 5
+    kernel_layer: int = 4
+    n_channels: int = 3
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "n_cat", "gf_dim", "cont_dim", "motion_dim", "ac_kernel", "kernel_layer", "n_channels")
+        if self.ac_kernel % 2 == 0:
+            raise _bad_config("ac_kernel", self.ac_kernel, "an odd number")
+        if self.kernel_layer > len(MASK_SIZES):
+            raise _bad_config("kernel_layer", self.kernel_layer, "1, 2, 3 or 4")
+        if self.n_channels != 3:
+            raise _bad_config("n_channels", self.n_channels, "3: the pixels are normalised as RGB")
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Heights (= widths) at which motion is applied, ascending."""
+        return MASK_SIZES[-self.kernel_layer :]
+
+    def interface(self, output: str = "uint8", *, masks: bool = False, conditional: bool = False) -> ModelInterface:
+        """Inputs and output of this generator as an artifact (contracts 4).
+
+        Args:
+            output: ``uint8``, or ``float32``: the raw output, which may leave [-1, 1] where motion acts on pixels.
+            masks: add an output ``mask_R`` for each scale, float32 [batch, frames, R, R] in [0, 1]. With
+                ``conditional`` the first frame, which no motion made, has masks of zeros.
+            conditional: ``first_frame`` float32 [batch, 3, 64, 64] in [-1, 1] takes the place of ``z_content``;
+                its reconstruction is the first frame of the video (spec twostreamvan 7, protocol 2).
+        """
+        content = TensorSpec("z_content", "float32", ("batch", self.cont_dim), "normal")
+        if conditional:
+            content = TensorSpec("first_frame", "float32", ("batch", self.n_channels, 64, 64), "image", (-1.0, 1.0))
+        video = _video_output(output, 64, 64)
+        if output == "float32":
+            video = dataclasses.replace(video, range=None)
+        return ModelInterface(
+            inputs=(
+                content,
+                TensorSpec("z_motion", "float32", ("batch", "steps", self.motion_dim), "normal"),
+                TensorSpec("label", "int64", ("batch",), "label", (0, self.n_cat - 1)),
+            ),
+            output=video,
+            frames=FramesRule("z_motion", 1, "steps", scale=1, offset=1 if conditional else -1, default=10),
+            extras=tuple(
+                TensorSpec(f"mask_{size}", "float32", ("batch", "frames", size, size), "mask", (0.0, 1.0))
+                for size in (self.scales if masks else ())
+            ),
         )
 
 
-ModelConfig = G3ANConfig | G3ANDiscriminatorConfig
+@dataclass(frozen=True)
+class TwoStreamVANDiscriminatorConfig:
+    """Sizes of a TwoStreamVAN discriminator (spec twostreamvan 2).
+
+    Attributes:
+        kind: ``image`` (patches) or ``video`` (clips of 10 frames, with classes). n_cat: classes; 0 for images.
+        ndf: base width; the reference's are 16 (image) and 64 (video).
+    """
+
+    kind: Literal["video", "image"]
+    n_cat: int = 0
+    ndf: int = 64
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("video", "image"):
+            raise _bad_config("kind", self.kind, "video or image")
+        _check_counts(self, "ndf", *(("n_cat",) if self.kind == "video" else ()))
+
+    def interface(self, output: str = "uint8") -> ModelInterface:
+        """A discriminator makes no videos.
+
+        Raises:
+            SettingsError: always.
+        """
+        raise _no_generator(f"a TwoStreamVAN {self.kind} discriminator")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Sizes of the clip classifier (spec twostreamvan 7).
+
+    Attributes:
+        n_class: outputs: ``n_actions``, or ``n_actions * actors`` with class = action + n_actions * actor.
+        n_actions: action classes among them; 0 stands for ``n_class``.
+        ndf: base width; the reference's option is 64.
+    """
+
+    n_class: int = 10
+    ndf: int = 64
+    n_actions: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.n_actions:
+            object.__setattr__(self, "n_actions", self.n_class)
+        _check_counts(self, "n_class", "ndf", "n_actions")
+        if self.n_class % self.n_actions:
+            raise _bad_config("n_actions", self.n_actions, f"a divisor of n_class ({self.n_class})")
+
+    def interface(self, output: str = "uint8") -> ModelInterface:
+        """A classifier makes no videos.
+
+        Raises:
+            SettingsError: always.
+        """
+        raise _no_generator("a classifier")
+
+
+def _no_generator(seen: str) -> SettingsError:
+    return SettingsError(
+        "cannot sample or export this network",
+        seen=f"{seen}, expected a generator",
+        cause="the file of another network was given",
+        fix="use the generator's checkpoint: the .safetensors file at the top of the run's folder",
+    )
+
+
+ModelConfig = (
+    G3ANConfig | G3ANDiscriminatorConfig | TwoStreamVANConfig | TwoStreamVANDiscriminatorConfig | ClassifierConfig
+)
 #: Model name in a checkpoint -> its configuration.
-CONFIGS: dict[str, type[ModelConfig]] = {"g3an": G3ANConfig, "g3an_discriminator": G3ANDiscriminatorConfig}
+CONFIGS: dict[str, type[ModelConfig]] = {
+    "g3an": G3ANConfig,
+    "g3an_discriminator": G3ANDiscriminatorConfig,
+    "twostreamvan": TwoStreamVANConfig,
+    "twostreamvan_discriminator": TwoStreamVANDiscriminatorConfig,
+    "classifier": ClassifierConfig,
+}
 
 
 def config_from(model: str, values: Mapping[str, Any]) -> ModelConfig:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vidgen.models.config import G3ANConfig, ModelConfig
+from vidgen.models.config import (
+    G3ANConfig,
+    G3ANDiscriminatorConfig,
+    ModelConfig,
+    TwoStreamVANConfig,
+    TwoStreamVANDiscriminatorConfig,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -12,8 +18,17 @@ if TYPE_CHECKING:
 
 def build_network(config: ModelConfig) -> nn.Module:
     """A freshly initialised network of this configuration, on the CPU, in training mode."""
-    from vidgen.models.g3an import Generator, ImageDiscriminator, VideoDiscriminator
+    if isinstance(config, G3ANConfig | G3ANDiscriminatorConfig):
+        from vidgen.models import g3an
 
-    if isinstance(config, G3ANConfig):
-        return Generator(config)
-    return VideoDiscriminator(config.ch) if config.kind == "video" else ImageDiscriminator(config.ch)
+        if isinstance(config, G3ANConfig):
+            return g3an.Generator(config)
+        return g3an.VideoDiscriminator(config.ch) if config.kind == "video" else g3an.ImageDiscriminator(config.ch)
+    from vidgen.models import classifier, twostreamvan
+
+    if isinstance(config, TwoStreamVANConfig):
+        return twostreamvan.Generator(config)
+    if isinstance(config, TwoStreamVANDiscriminatorConfig):
+        video = config.kind == "video"
+        return classifier.VideoDiscriminator(config) if video else classifier.ImageDiscriminator(config)
+    return classifier.Classifier(config)
