@@ -88,3 +88,7 @@ class BackendError(VidgenError):
 
 class SamplingError(VidgenError):
     """Sampling cannot start or go on as asked."""
+
+
+class ScoreError(VidgenError):
+    """A score cannot be computed: classes differ, clips are missing, or the classifier does not suit."""

@@ -1,0 +1,1 @@
+"""Quality scores of generated videos: one file a score, one a protocol, and `score` that runs a protocol."""
