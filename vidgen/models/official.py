@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from vidgen._files import sha256
 from vidgen._imports import require
 from vidgen.errors import CheckpointError, SettingsError
-from vidgen.models.checkpoint import CheckpointInfo, load_into, save_checkpoint
-from vidgen.models.config import G3ANConfig, G3ANDiscriminatorConfig, ModelConfig
+from vidgen.models.checkpoint import CheckpointInfo, save_checkpoint
+from vidgen.models.config import G3ANDiscriminatorConfig, ModelConfig
+from vidgen.models.official_proof import prove
 from vidgen.models.official_shapes import (
     expected_shapes,
     infer_config,
@@ -122,7 +123,7 @@ def import_checkpoint(source: str | Path, destination: str | Path, *, model: str
         found = _choose(_candidates(opened.root), model, source)
         _check_fit(found, source)
         tensors, filled, converted = _materialise(opened, found, source)
-    _prove(found.config, tensors, source)
+    prove(found.config, tensors, source)
     info = CheckpointInfo(model_name(found.config), found.config)
     save_checkpoint(destination, tensors, info)
     return ImportReport(
@@ -303,32 +304,6 @@ def _float32(values: NDArray[Any], name: str, kind: str, source: Path) -> NDArra
             fix="import an earlier checkpoint of the run",
         )
     return narrow
-
-
-def _prove(config: ModelConfig, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Load the tensors into their network and run it once: fitting names do not prove usable weights."""
-    import torch
-
-    from vidgen.models.registry import build_network
-
-    network = build_network(config).eval()
-    load_into(network, tensors, source)
-    noise = torch.Generator().manual_seed(0)
-    with torch.inference_mode():
-        result = network(*(torch.randn(shape, generator=noise) for shape in _input_shapes(config)))
-    if not bool(torch.isfinite(result).all()):
-        raise CheckpointError(
-            f"cannot import {source}",
-            seen=f"{type(network).__name__} gives NaN or infinite values with these weights",
-            cause="training diverged before this checkpoint was saved, or the file is damaged",
-            fix="import an earlier checkpoint of the run",
-        )
-
-
-def _input_shapes(config: ModelConfig) -> tuple[tuple[int, ...], ...]:
-    if isinstance(config, G3ANConfig):
-        return (1, config.c_a, 1, 1, 1), (1, config.c_m, 1, 1, 1)
-    return ((1, 3, 16, 64, 64),) if config.kind == "video" else ((1, 3, 64, 64),)
 
 
 def _several(source: Path, chosen: list[_Found]) -> CheckpointError:
