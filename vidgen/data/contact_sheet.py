@@ -14,6 +14,7 @@ import numpy as np
 
 from vidgen._files import atomic_file
 from vidgen.data.store import Clip, ClipStore
+from vidgen.data.windows import NO_CROP
 from vidgen.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def describe(store: ClipStore) -> dict[str, Any]:
         ``name``, ``path``, ``clips``, ``frames`` (in the file; clips may share some), ``height``, ``width``,
         ``fps`` (usual), ``rates`` (clips by rate), ``length`` (``min``, ``median``, ``max`` in frames),
         ``seconds`` (of all clips together), ``labels`` (clips by label), ``unlabelled``, ``sources``, ``bytes``
-        (of the frames), ``content_hash``.
+        (of the frames), ``content_hash``, ``splits`` (clips by split, where they say it), ``actors`` (clips by
+        actor), ``crop`` (the rule that training applies, or None).
     """
     info, clips = store.info, store.clips
     lengths = [clip.length for clip in clips]
@@ -59,7 +61,16 @@ def describe(store: ClipStore) -> dict[str, Any]:
         "sources": len({clip.source for clip in clips}),
         "bytes": info.frames * info.height * info.width * 3,
         "content_hash": info.content_hash,
+        "splits": _counts(store, "split"),
+        "actors": _counts(store, "actor"),
+        "crop": None if info.crop == NO_CROP else info.crop.to_dict(),
     }
+
+
+def _counts(store: ClipStore, attribute: str) -> dict[str, int]:
+    """Clips by the value of an attribute, sorted; those without it are not counted."""
+    values = Counter(str(clip.attributes[attribute]) for clip in store.clips if attribute in clip.attributes)
+    return dict(sorted(values.items()))
 
 
 def write_contact_sheet(

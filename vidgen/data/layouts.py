@@ -20,6 +20,7 @@ LAYOUTS: dict[str, str] = {
     "videos": "vidgen.data.video:VideoFiles",
     "frames": "vidgen.data.images:FrameFolders",
     "strips": "vidgen.data.images:ImageStrips",
+    "voxceleb": "vidgen.data.speakers:SpeakerFolders",
 }
 
 _VIDEO_SUFFIXES = """

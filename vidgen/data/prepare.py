@@ -1,13 +1,12 @@
-"""Turns videos, frame folders and image strips into a clip store."""
+"""Turns videos, frame folders, image strips and the reference's arrays into a clip store."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,19 @@ from vidgen._files import PARTIAL_PREFIX, storage_error
 from vidgen.data.decode_pool import Decoded, DecodePool
 from vidgen.data.decode_worker import Job
 from vidgen.data.layouts import ReadOptions, SourceClip, unreadable
+from vidgen.data.prepare_report import (
+    Note,
+    PrepareReport,
+    Progress,
+    Skipped,
+    default_name,
+    nothing_usable,
+    unused_labels,
+)
 from vidgen.data.prepare_settings import PrepareSettings
+from vidgen.data.reference_layouts import REFERENCE_LAYOUTS
 from vidgen.data.sources import find_labels, find_sources
-from vidgen.data.store import StoreInfo, StoreWriter, Window
-from vidgen.data.transform import parse_crop
+from vidgen.data.store import StoreWriter, Window
 from vidgen.errors import DataError
 
 __all__ = ["Note", "PrepareReport", "PrepareSettings", "Progress", "Skipped", "prepare"]
@@ -27,70 +35,6 @@ __all__ = ["Note", "PrepareReport", "PrepareSettings", "Progress", "Skipped", "p
 #: Processor time after which a decoder is ended, in seconds a clip.
 CPU_SECONDS = 3600
 _BLOCK_FRAMES = 64
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A source that is not in the store, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Note:
-    """A source (or label) that is in the store, and what is unexpected about it."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True)
-class PrepareReport:
-    """What ``prepare`` did.
-
-    Args:
-        out: folder of the store.
-        info: what the store holds.
-        layout: the layout that was used.
-        sources: number of sources found.
-        skipped: those that are not in the store.
-        notes: those that were read otherwise than one might expect, e.g. resampled.
-        ignored: files that are no part of the layout.
-    """
-
-    out: Path
-    info: StoreInfo
-    layout: str
-    sources: int
-    skipped: tuple[Skipped, ...] = ()
-    notes: tuple[Note, ...] = ()
-    ignored: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as a JSON object."""
-        return {**asdict(self), "out": str(self.out)}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far ``prepare`` is.
-
-    Args:
-        done: sources that are done.
-        total: sources found.
-        name: the source just done, or the one that is waited for.
-        clips: clips written.
-        frames: frames written.
-        decoding: frames decoded so far of the source that is waited for; 0 when one is just done.
-    """
-
-    done: int
-    total: int
-    name: str
-    clips: int
-    frames: int
-    decoding: int = 0
 
 
 def prepare(settings: PrepareSettings, progress: Callable[[Progress], None] | None = None) -> PrepareReport:
@@ -109,12 +53,16 @@ def prepare(settings: PrepareSettings, progress: Callable[[Progress], None] | No
         StorageError: the store cannot be written.
         SettingsError: the layout does not exist.
     """
+    if settings.layout in REFERENCE_LAYOUTS:
+        from vidgen.data.prepare_reference import prepare_reference
+
+        return prepare_reference(settings, progress)
     layout, listing = find_sources(settings)
     labels = find_labels(settings, listing)
     clips = listing.clips
     writer = StoreWriter(
         settings.out,
-        name=settings.name or _default_name(settings.source.resolve()),
+        name=settings.name or default_name(settings.source.resolve()),
         height=settings.size,
         width=settings.size,
         labels=labels,
@@ -126,17 +74,15 @@ def prepare(settings: PrepareSettings, progress: Callable[[Progress], None] | No
             for job, decoded in pool.run(_jobs(settings, layout, clips, Path(spool)), run.wait):
                 run.take(job, decoded)
         if not writer.clips:
-            raise _nothing_usable(settings, run.skipped)
+            raise nothing_usable(settings, run.skipped)
     assert writer.info is not None
-    used = {clip.label for clip in writer.clips}
-    unused = [Note(label, "no clip has this label") for i, label in enumerate(labels) if i not in used]
     return PrepareReport(
         out=settings.out,
         info=writer.info,
         layout=layout,
         sources=len(clips),
         skipped=tuple(run.skipped),
-        notes=(*run.notes, *unused),
+        notes=(*run.notes, *unused_labels(labels, writer.clips)),
         ignored=listing.ignored,
     )
 
@@ -177,10 +123,6 @@ class _Run:
         self.wait(job, 0)
 
 
-def _default_name(source: Path) -> str:
-    return (source.stem if source.is_file() else source.name) or "clips"
-
-
 def _spool_folder(settings: PrepareSettings) -> tempfile.TemporaryDirectory[str]:
     """A folder on the disk of the store, for frames whose clip is not known to be whole yet."""
     try:
@@ -209,7 +151,7 @@ def _jobs(settings: PrepareSettings, layout: str, clips: tuple[SourceClip, ...],
             clip=clip,
             options=options,
             size=settings.size,
-            crop=parse_crop(settings.crop),
+            crop=settings.media_crop,
             fps=settings.fps,
             resample=settings.resample == "auto",
             spool=spool / f"{number}.rgb",
@@ -268,14 +210,3 @@ def _runs(
     else:
         windows = [Window(start, length, {"first_frame": int(order[start])}) for start in starts]
         yield order[: starts[-1] + length], windows
-
-
-def _nothing_usable(settings: PrepareSettings, skipped: list[Skipped]) -> DataError:
-    reasons = "; ".join(f"{source.name}: {source.reason}" for source in skipped[:3])
-    more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-    return DataError(
-        f"no clip can be made from {settings.source}",
-        seen=f"skipped {reasons}{more}",
-        cause="the files are damaged or too short, or the options do not fit them",
-        fix="pass other files, or change --window, --min-frames, --max-pixels or --crop to fit these",
-    )

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 from vidgen.data.layouts import (
     IMAGE_SUFFIXES,
+    LAYOUTS,
     Listing,
     SourceClip,
     is_video,
@@ -15,6 +16,7 @@ from vidgen.data.layouts import (
     scan,
 )
 from vidgen.data.prepare_settings import PrepareSettings
+from vidgen.data.reference_layouts import REFERENCE_LAYOUTS
 from vidgen.errors import DataError
 
 #: No video is four times as wide as high: an image that is holds frames side by side.
@@ -42,7 +44,9 @@ def find_sources(settings: PrepareSettings) -> tuple[str, Listing]:
         raise _nothing(settings, f"{source.name} is one file, a clip of this layout is a folder")
     listing = load_layout(layout).find(root, files)
     if not listing.clips:
-        raise _nothing(settings, f"no {layout} among {len(files)} files" if files else "there is no file")
+        arrays = sum(file.suffix.lower() == ".npy" for file in files)
+        also = f", {arrays} of them .npy arrays" if arrays else ""
+        raise _nothing(settings, f"no {layout} among {len(files)} files{also}" if files else "there is no file")
     return layout, listing
 
 
@@ -70,7 +74,8 @@ def _nothing(settings: PrepareSettings, seen: str) -> DataError:
         f"nothing to prepare in {settings.source}",
         seen=seen,
         cause="the path is wrong, or its files have another layout or unknown suffixes",
-        fix=f"look at it (ls {settings.source}) and choose --layout videos, frames or strips",
+        fix=f"look at it (ls {settings.source}) and choose --layout {', '.join(LAYOUTS)}, "
+        f"or for arrays {', '.join(REFERENCE_LAYOUTS)}",
     )
 
 

@@ -150,6 +150,11 @@ class StoreWriter:
         self._folder.__exit__(None, None, None)
         self.info = info
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every frame."""
+        return self._height, self._width
+
     def add(
         self,
         frames: Frames,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vidgen.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from vidgen.data.store import ClipStore
+    from vidgen.data.store import Clip, ClipStore
 
 #: A source of random whole numbers: a generator, or a function from n to a number in 0 .. n - 1.
 Draw = np.random.Generator | Callable[[int], int]
@@ -67,6 +67,16 @@ def pick_frames(length: int, frames: int, step: int, *, test: bool, draw: Draw |
         cause="the clips were prepared for shorter videos",
         fix=f"train on shorter videos, or prepare the clips again with --min-frames {frames}",
     )
+
+
+def step_of(clip: Clip, every_nth: int, *, class_steps: bool) -> int:
+    """The step to pick a clip's frames at: ``every_nth``, or with ``class_steps`` the one meant for its action.
+
+    The reference means some actions to have a step of their own and by mistake never applies it (spec section 6);
+    prepared clips carry it as the attribute ``step``.
+    """
+    meant = clip.attributes.get("step")
+    return meant if class_steps and isinstance(meant, int) and meant > 0 else every_nth
 
 
 def span_needed(frames: int, step: int) -> int:
@@ -223,7 +233,8 @@ NO_CROP = Crop()
 #: The reference's rules, by layout (spec section 6); MUG2 is MUG.
 WEIZMANN_CROP = Crop("margin", 5)
 MUG_CROP = Crop("fraction", 0.9)
-SYNACTION_CROP = Crop("square", 64, test_offset=4)
+SYNACTION_TEST_OFFSET = 4
+SYNACTION_CROP = Crop("square", 64, SYNACTION_TEST_OFFSET)
 
 
 def _taps(source: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
@@ -257,10 +268,15 @@ def crop_and_resize(frames: npt.NDArray[np.uint8], box: Box, size: int) -> npt.N
     part = frames[:, top : top + high, left : left + wide]
     if (high, wide) == (size, size):
         return np.ascontiguousarray(part)
-    above, below, down = _taps(high, size)
-    west, east, across = _taps(wide, size)
-    upper = part[:, above].astype(np.float32)
-    rows = upper + (part[:, below] - upper) * down[:, None, None]
+    return resize_bilinear(part, size, size)
+
+
+def resize_bilinear(frames: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Resize uint8 [T, h, w, 3] to [T, height, width, 3] as ``crop_and_resize`` does."""
+    above, below, down = _taps(frames.shape[1], height)
+    west, east, across = _taps(frames.shape[2], width)
+    upper = frames[:, above].astype(np.float32)
+    rows = upper + (frames[:, below] - upper) * down[:, None, None]
     near = rows[:, :, west]
     mixed = near + (rows[:, :, east] - near) * across[:, None]
     return (mixed + np.float32(0.5)).astype(np.uint8)
