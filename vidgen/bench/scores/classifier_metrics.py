@@ -98,7 +98,7 @@ class ClassifierStatistics:
         actions = np.asarray(requested, dtype=np.int64)
         if len(actions) != len(p) or len(indices) != len(p):
             raise ValueError(f"{len(p)} answers, {len(actions)} requests and {len(indices)} indices")
-        if len(actions) and not (0 <= actions.min() and actions.max() < n_actions):
+        if len(actions) and not (actions.min() >= 0 and actions.max() < n_actions):
             raise ValueError(f"requested actions {actions.min()} to {actions.max()} of {n_actions}")
         entropies, predicted = entropy(p), p.argmax(axis=1) % n_actions
         weights = clip_weights(seed, indices, rows - 1)
@@ -110,7 +110,7 @@ class ClassifierStatistics:
             entropy=weights @ (member * entropies[:, None]),
             probability=np.zeros_like(self.probability),
             confusion=np.zeros_like(self.confusion),
-            predicted_entropy=np.bincount(predicted, entropies, n_actions),
+            predicted_entropy=np.bincount(predicted, entropies, n_actions).astype(np.float64),
         )
         for action in np.unique(actions):
             more.probability[:, action] = weights[:, actions == action] @ p[actions == action]
@@ -134,7 +134,7 @@ class ClassifierMetrics:
     Attributes:
         clips: number of clips.
         accuracy: percent of clips whose arg max, modulo the actions, is the requested action. Higher is better.
-        inception_score: exp(mean KL(p_i || P)) with P the mean of the p_i; 1 to the number of classes, higher is better.
+        inception_score: exp(mean KL(p_i || P)) with P the mean of the p_i; 1 to C, higher is better.
         intra_entropy: H(y|x), the mean of H(p_i); lower is better. inter_entropy: H(y) = H(P); higher is better.
         per_class_intra_entropy: [A] mean H(p_i) of the clips whose PREDICTED action this is; NaN where there is none.
         per_class_accuracy: [A] percent, of the clips that were to show this action; NaN where there is none.
@@ -164,7 +164,8 @@ class ClassifierMetrics:
 
 def entropy(p: Floats) -> Floats:
     """H(p) in nats along the last axis; terms with p = 0 are 0."""
-    return -np.sum(p * np.log(p, out=np.zeros_like(p), where=p > 0), axis=-1)
+    nats: Floats = -np.sum(p * np.log(p, out=np.zeros_like(p), where=p > 0), axis=-1)
+    return nats
 
 
 def clip_weights(seed: int, indices: Sequence[int], replicates: int) -> Floats:

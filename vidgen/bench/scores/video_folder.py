@@ -1,0 +1,281 @@
+"""Generated videos in a folder: which class each was to show, and its first frames as the classifier takes them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidgen._files import sha256
+from vidgen.bench.scores.classifier import FRAMES, SIDE, Clips
+from vidgen.data.images import ImageStrips, read_animated_webp
+from vidgen.data.layouts import VIDEO_SUFFIXES, Frame, Reading, ReadOptions, SourceClip
+from vidgen.data.video import VideoFiles
+from vidgen.errors import DataError
+from vidgen.runtime.record import PATTERN
+from vidgen.runtime.sinks.images import durations
+
+#: The two sets of the protocol: by class alone, and with a real first frame.
+BY_CLASS, BY_FIRST_FRAME = "class-conditional", "first-frame"
+#: What the reference's class-conditional files begin with, where others have the actor.
+NO_ACTOR = "none"
+
+#: Raw network output beyond this is no video in [-1, 1], even where motion makes it overshoot.
+_LARGEST = 8.0
+#: Times of animated images are whole milliseconds or more.
+_TICK = 0.0004
+_LIMITS = ReadOptions(max_pixels=1 << 25, max_frames=100_000, strip_size=SIDE)
+_SUFFIXES = VIDEO_SUFFIXES | {".npy", ".webp"}
+
+
+@dataclass(frozen=True)
+class FolderVideo:
+    """One video of a folder.
+
+    Attributes:
+        label: name of the class it was to show, or its number as the model's.
+        kind: :data:`BY_CLASS` or :data:`BY_FIRST_FRAME`.
+        starts: seconds at which its frames begin, where that is known and its format keeps equal frames once.
+    """
+
+    path: Path
+    label: str | int
+    kind: str = BY_CLASS
+    starts: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """The videos of a folder, sorted by name, and what made them as far as it is recorded."""
+
+    videos: tuple[FolderVideo, ...]
+    record: Mapping[str, Any]
+
+
+def list_videos(folder: Path, labels: Sequence[str]) -> FolderListing:
+    """Find the videos of a folder.
+
+    A folder that `vidgen sample` wrote is read by its record. Any other has the reference's names (spec
+    twostreamvan 7): ``<actor>_<action>...`` with actor ``none`` in the class-conditional set; sub-folders and files of
+    other kinds (``results.txt``) are passed over.
+
+    Args:
+        labels: class names; they may hold underscores.
+
+    Raises:
+        DataError: no such folder, no videos, a name without a class, or a record that is damaged or not complete.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"cannot read videos from {folder}",
+            seen=error.strerror or str(error),
+            cause="a wrong path, or a file where a folder was expected",
+            fix=f"ls -ld {folder}",
+        ) from error
+    records = sorted(folder.glob(PATTERN))
+    if records:
+        return _by_record(folder, [_read_record(path) for path in records], files)
+    videos = tuple(_by_name(path, labels) for path in files if path.suffix.lower() in _SUFFIXES)
+    if not videos:
+        raise DataError(
+            f"cannot read videos from {folder}",
+            seen=f"{len(files)} files, none of them a video",
+            cause="a wrong folder, or sampling has not written anything yet",
+            fix=f"vidgen sample --engine MODEL.onnx -o {folder} --format npy",
+        )
+    return FolderListing(videos, {})
+
+
+def _by_name(path: Path, labels: Sequence[str]) -> FolderVideo:
+    actor, underscore, rest = path.stem.partition("_")
+    found = [label for label in labels if rest == label or rest.startswith(f"{label}_")]
+    if not underscore or not actor or not found:
+        known = ", ".join(labels) or "none, as the classifier does not name its classes"
+        raise DataError(
+            f"cannot tell the class of {path}",
+            seen=f"the name {path.name}, expected <actor>_<class>_...{path.suffix} with a class of: {known}",
+            cause="another program wrote it, or the classifier knows other classes",
+            fix="rename the videos, e.g. none_walk_000.npy, or give the class names in their order: --labels a,b,c",
+        )
+    return FolderVideo(path, max(found, key=len), BY_CLASS if actor == NO_ACTOR else BY_FIRST_FRAME)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values["settings"]["format"], str) or not isinstance(values.get("labels", {}), dict):
+            raise TypeError("its settings or labels are of another type")
+        return dict(values)
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"cannot read {path}",
+            seen=f"{type(error).__name__}: {error}",
+            cause="the file is damaged, or another program wrote it",
+            fix="sample the videos again",
+        ) from error
+
+
+def _by_record(folder: Path, records: Sequence[dict[str, Any]], files: Sequence[Path]) -> FolderListing:
+    first = records[0]
+    settings = first["settings"]
+    labels = {key: label for record in records for key, label in record.get("labels", {}).items()}
+    if not labels:
+        raise DataError(
+            f"cannot score the videos of {folder}",
+            seen="the record of their sampling names no labels",
+            cause="the model that made them takes no labels",
+            fix="sample a model with classes: vidgen sample --engine MODEL.onnx --labels a,b,c",
+        )
+    for record in records[1:]:
+        unlike = [key for key in ("artifact", "seed", "format") if record["settings"].get(key) != settings.get(key)]
+        if unlike:
+            raise DataError(
+                f"cannot score the videos of {folder} together",
+                seen=f"their records differ in {unlike[0]}",
+                cause="shards of different runs were copied into one folder",
+                fix="score each run's folder by itself",
+            )
+    names = {path.name: path for path in files if path.suffix == f".{settings['format']}"}
+    conditional = BY_FIRST_FRAME if settings.get("first_frame") or settings.get("first_frames") else BY_CLASS
+    keyed = {name: _record_key(Path(name).stem, settings) for name in names}
+    videos = [
+        FolderVideo(names[name], labels[key], conditional, _starts(names[name], settings))
+        for name, key in keyed.items()
+        if key in labels
+    ]
+    missing = sorted(labels.keys() - set(keyed.values()), key=lambda key: (len(key), key))
+    if missing:
+        raise DataError(
+            f"cannot score the videos of {folder}",
+            seen=f"{len(missing)} of {len(labels)} videos are not there, e.g. video {missing[0]}",
+            cause="sampling was interrupted, or files were removed",
+            fix=f"{first.get('command', 'vidgen sample ...')} --resume",
+        )
+    return FolderListing(tuple(sorted(videos, key=lambda video: video.path.name)), first)
+
+
+def _record_key(stem: str, settings: Mapping[str, Any]) -> str:
+    """The key of a video's label in the record: its index, or that of its motion in a grid."""
+    parts = stem.split("_")
+    return parts[-1] if settings.get("grid") and len(parts) == 2 else parts[0]
+
+
+def _starts(path: Path, settings: Mapping[str, Any]) -> tuple[float, ...]:
+    """When the frames of an animated image begin: its encoder keeps frames that are alike once, for longer."""
+    kinds = {".webp": (1000, 1), ".gif": (100, 2)}
+    if path.suffix not in kinds:
+        return ()
+    frames: Any = settings.get("frames")
+    try:
+        # Of several lengths each is in its name.
+        count = int(path.stem.rpartition("_")[2] if isinstance(frames, str) else operator.index(frames))
+        fps = float(settings["fps"])
+        if not (0 < fps <= 1000 and 0 < count <= _LIMITS.max_frames):
+            return ()
+    except (KeyError, TypeError, ValueError):
+        return ()
+    unit, smallest = kinds[path.suffix]
+    ends = itertools.accumulate(durations(count, fps, unit, smallest))
+    return tuple(end / unit for end in (0, *ends))[:count]
+
+
+def read_video(video: FolderVideo) -> tuple[Clips, str]:
+    """The first 10 frames of a video, and the SHA-256 of its file.
+
+    Returns:
+        uint8 [10, 64, 64, 3]; or, of a floating-point .npy as the reference writes it ([T, C, H, W] in [-1, 1]),
+        float32 [10, 64, 64, 3] in about [-1, 1].
+
+    Raises:
+        DataError: damaged, too short, of another size, not finite, or no array of numbers.
+    """
+    clip = _npy(video.path) if video.path.suffix == ".npy" else _decoded(video)
+    try:
+        return clip, sha256(video.path)
+    except OSError as error:
+        raise _unusable(video.path, error.strerror or str(error), "the file cannot be read") from error
+
+
+def _npy(path: Path) -> Clips:
+    try:
+        # Mapped, not loaded: a header may claim more than there is. It refuses pickled objects and archives.
+        video = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # a damaged header, which is Python text, fails in as many ways as a program
+        seen = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise _unusable(path, seen, "it is damaged, cut short, or holds something else than one array") from error
+    shape = list(video.shape)
+    if video.dtype == np.uint8 and video.ndim == 4 and shape[1:] == [SIDE, SIDE, 3]:
+        return np.array(video[: _enough(path, len(video))])
+    if video.dtype.kind == "f" and video.ndim == 4 and shape[1:] == [3, SIDE, SIDE]:
+        part = np.array(video[: _enough(path, len(video))], dtype=np.float32)
+        largest = np.abs(part).max()
+        if not np.isfinite(part).all() or largest > _LARGEST:
+            seen = "NaN or infinity" if not np.isfinite(part).all() else f"values up to {largest:g}"
+            raise _unusable(path, f"{seen}, expected values in [-1, 1]", "the network diverged, or another scale")
+        return np.ascontiguousarray(part.transpose(0, 2, 3, 1))
+    raise _unusable(
+        path,
+        f"an array {video.dtype} {shape}, expected uint8 [T, {SIDE}, {SIDE}, 3] or float [T, 3, {SIDE}, {SIDE}]",
+        "the videos have another size or another order of axes",
+    )
+
+
+def _decoded(video: FolderVideo) -> Clips:
+    path = video.path
+    frames: list[Frame] = []
+    try:
+        # To the end, so that a file that was cut short is noticed.
+        for number, frame in enumerate(_reading(SourceClip(name=path.name, path=path)).frames):
+            if number < FRAMES:
+                frames.append(frame)
+            elif number == _LIMITS.max_frames:
+                raise _unusable(path, f"more than {_LIMITS.max_frames} frames", "it is no generated video")
+    except DataError as error:
+        raise _unusable(path, error.seen, error.cause) from error
+    shown = _shown(frames, video.starts)
+    _enough(path, len(shown))
+    for pixels in shown:
+        if pixels.shape != (SIDE, SIDE, 3):
+            size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+            raise _unusable(path, f"frames of {size}, expected {SIDE}x{SIDE}", "the videos have another size")
+    return np.stack(shown)
+
+
+def _shown(frames: Sequence[Frame], starts: Sequence[float]) -> list[NDArray[np.uint8]]:
+    """The first frames as they were before equal ones were merged; as they are where that is not known."""
+    times = [frame.time for frame in frames]
+    if not starts or not times or None in times:
+        return [frame.pixels for frame in frames]
+    begins = np.array(times, dtype=np.float64) - float(times[0] or 0)
+    numbers = np.searchsorted(begins, np.array(starts[:FRAMES]) + _TICK, side="right") - 1
+    return [frames[number].pixels for number in numbers]
+
+
+def _reading(clip: SourceClip) -> Reading:
+    if clip.path.suffix.lower() == ".webp":
+        return read_animated_webp(clip, _LIMITS)
+    return ImageStrips().read(clip, _LIMITS) if clip.path.suffix == ".png" else VideoFiles().read(clip, _LIMITS)
+
+
+def _enough(path: Path, frames: int) -> int:
+    if frames < FRAMES:
+        raise _unusable(path, f"{frames} frames, expected at least {FRAMES}", f"the classifier takes {FRAMES} frames")
+    return FRAMES
+
+
+def _unusable(path: Path, seen: str, cause: str) -> DataError:
+    return DataError(
+        f"cannot score {path}",
+        seen=seen,
+        cause=cause,
+        fix="remove the file or sample it again; to score other videos: vidgen data prepare VIDEOS STORE --size 64",
+    )
