@@ -283,6 +283,19 @@ def test_files_that_are_no_video_are_named_and_never_unpickled(weizmann: Path, t
             run(weizmann / f"{name}.npy", "weizmann")
 
 
+def test_numpy_is_never_allowed_to_unpickle(weizmann: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    load = np.load
+
+    def watch(*arguments: Any, **options: Any) -> Any:
+        asked.append(options.get("allow_pickle"))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(np, "load", watch)
+    prepare(PrepareSettings(weizmann, weizmann.parent / "out", "weizmann"))
+    assert set(asked) == {False}
+
+
 def test_size_limits_hold(weizmann: Path) -> None:
     for limit in ({"max_frames": 50}, {"max_pixels": 100}):
         if limit.get("max_pixels"):

@@ -49,7 +49,7 @@ def test_weizmann_spans_are_those_of_the_reference(rule: dict[str, Any]) -> None
 
 
 def test_videos_too_short_for_a_span_are_left_out() -> None:
-    assert weizmann_train_span(16, 10, 1) is None and weizmann_train_span(18, 10, 1) == (0, 11)
+    assert weizmann_train_span(17, 10, 1) is None and weizmann_train_span(18, 10, 1) == (0, 11)
     assert weizmann_test_span(10, 10, 1) is None and weizmann_test_span(11, 10, 1) == (0, 10)
 
 
