@@ -45,6 +45,7 @@ def latents(
     motion: Sequence[int] | None = None,
     frames: int | None = None,
     labels: Sequence[int] | None = None,
+    first_frames: NDArray[np.float32] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """The inputs of some videos.
 
@@ -58,12 +59,15 @@ def latents(
             i m + j of a grid of n appearances and m motions has index i and motion j (spec g3an 3).
         frames: length of the videos; the interface's default when None.
         labels: label indices; video i takes ``labels[i % len(labels)]``. Drawn from (seed, i) when None.
+        first_frames: float32 [k, 3, height, width] in [-1, 1], for a model that goes on from a given frame; video i
+            takes ``first_frames[i % k]``.
 
     Returns:
         One C-contiguous array for each input of the interface, with ``len(indices)`` rows.
 
     Raises:
-        SamplingError: no video of that many frames, or a label for a model without labels, or outside its classes.
+        SamplingError: no video of that many frames, or a label for a model without labels, or outside its classes;
+            first frames missing, not asked for, or of another shape.
         SettingsError: seed or index out of range; ``motion`` of another length.
     """
     motion = indices if motion is None else motion
@@ -77,10 +81,14 @@ def latents(
     rule = interface.frames
     length = rule.length(rule.default if frames is None else frames)
     check_labels(interface, labels)
+    check_first_frames(interface, first_frames)
     arrays: dict[str, NDArray[Any]] = {}
     for number, spec in enumerate(interface.inputs):
         if spec.kind == "label":
             rows = [_label(spec, seed, index, number, labels) for index in motion]
+        elif spec.kind == "image":
+            assert first_frames is not None
+            rows = [first_frames[index % len(first_frames)] for index in indices]
         elif spec.name == rule.input:
             rows = [_moving(spec, rule.axis, stream(seed, index, number), length) for index in motion]
         else:
@@ -113,6 +121,43 @@ def video_labels(
         if spec.kind == "label":
             return [int(_label(spec, seed, index, number, labels)) for index in indices]
     return None
+
+
+def check_first_frames(interface: ModelInterface, first_frames: NDArray[np.float32] | None) -> None:
+    """Raise unless first frames were given to a model that takes them, and to no other.
+
+    Raises:
+        SamplingError: missing, not asked for, or of another shape or type.
+    """
+    spec = next((spec for spec in interface.inputs if spec.kind == "image"), None)
+    if spec is None and first_frames is None:
+        return
+    if spec is None or first_frames is None:
+        raise SamplingError(
+            "cannot go on from a first frame" if spec is None else "no first frame to go on from",
+            seen="a first frame, expected none" if spec is None else f"none, expected one as {spec.name}",
+            cause="the artifact was exported without --conditional, or its model has no such form"
+            if spec is None
+            else "the artifact was exported with --conditional",
+            fix="export it with --conditional, or leave --first-frame out"
+            if spec is None
+            else "use --first-frame IMAGE",
+        )
+    wanted = list(spec.shape[1:])
+    if first_frames.ndim != 4 or not len(first_frames) or list(first_frames.shape[1:]) != wanted:
+        raise SamplingError(
+            "cannot go on from these first frames",
+            seen=f"shape {list(first_frames.shape)}, expected {['k', *wanted]} with k >= 1",
+            cause="the frames were not scaled to the model's size, or the axes are in another order",
+            fix="give RGB frames as float32 [k, 3, height, width] in [-1, 1]",
+        )
+    if first_frames.dtype != np.float32 or not (np.abs(first_frames) <= 1).all():
+        raise SamplingError(
+            "cannot go on from these first frames",
+            seen=f"{first_frames.dtype} from {first_frames.min()} to {first_frames.max()}, expected float32 in [-1, 1]",
+            cause="8-bit pixels were not scaled, or a frame holds NaN",
+            fix="divide 8-bit values by 127.5 and subtract 1",
+        )
 
 
 def label_input(interface: ModelInterface) -> TensorSpec | None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from vidgen._files import sha256, write_json
-from vidgen.errors import ArtifactError
+from vidgen.errors import ArtifactError, SettingsError
 from vidgen.models.config import (
     FramesRule,
     ModelConfig,
     ModelInterface,
     TensorSpec,
+    TwoStreamVANConfig,
     config_from,
 )
 
@@ -33,6 +34,10 @@ class ArrowCheck:
         psnr: in dB over all cases; None where the two are equal.
         worst_sample: the case and sample index where the largest difference was.
         tolerance_grey_levels: what was allowed.
+        drift: largest difference of each frame of the longest case, in grey levels; for models that make a frame from
+            the one before.
+        motion: largest mean difference between successive frames of the checkpoint's own videos, in grey levels;
+            None where it was not measured.
     """
 
     arrow: str
@@ -41,9 +46,12 @@ class ArrowCheck:
     psnr: float | None
     worst_sample: str
     tolerance_grey_levels: float
+    drift: tuple[float, ...] = ()
+    motion: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cases", tuple(self.cases))
+        object.__setattr__(self, "drift", tuple(self.drift))
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Manifest:
         onnx_sha256: of the ONNX file an engine was built from ("" otherwise).
         checkpoint_sha256: of the checkpoint.
         lowering: ``cpu`` or ``tensorrt``. opset: of the ONNX file, 0 where there is none.
+        sepconv: form of the separable convolution, ``custom``, ``standard`` or ``plugin``; "" where there is none.
         builder: name and version of what wrote the artifact. target: architectures of an engine.
         rebuild: one command line that makes the artifact again.
     """
@@ -85,6 +94,7 @@ class Manifest:
     checkpoint_sha256: str = ""
     lowering: str = ""
     opset: int = 0
+    sepconv: str = ""
     builder: str = ""
     target: tuple[str, ...] = ()
     verification: tuple[ArrowCheck, ...] = ()
@@ -98,7 +108,7 @@ class Manifest:
             "format": FORMAT,
             **values,
             "inputs": [dataclasses.asdict(spec) for spec in self.interface.inputs],
-            "outputs": [dataclasses.asdict(self.interface.output)],
+            "outputs": [dataclasses.asdict(spec) for spec in (self.interface.output, *self.interface.extras)],
             "frames": dataclasses.asdict(self.interface.frames),
         }
 
@@ -114,7 +124,7 @@ class Manifest:
         if rest.pop("format") != FORMAT:
             raise ValueError(f"format {values['format']!r}, expected {FORMAT}")
         inputs = tuple(_spec(spec) for spec in rest.pop("inputs"))
-        (output,) = (_spec(spec) for spec in rest.pop("outputs"))
+        output, *extras = (_spec(spec) for spec in rest.pop("outputs"))
         frames = FramesRule(**rest.pop("frames"))
         config = config_from(rest["model"], rest.pop("config"))
         precision = Precision(**rest.pop("precision"))
@@ -122,7 +132,7 @@ class Manifest:
         labels, target = tuple(rest.pop("labels")), tuple(rest.pop("target"))
         return cls(
             config=config,
-            interface=ModelInterface(inputs, output, frames),
+            interface=ModelInterface(inputs, output, frames, tuple(extras)),
             precision=precision,
             verification=verification,
             labels=labels,
@@ -196,11 +206,17 @@ def read_manifest(artifact: str | Path) -> Manifest:
     return manifest
 
 
-def checkpoint_manifest(checkpoint: str | Path, output: str = "uint8") -> Manifest:
+def checkpoint_manifest(
+    checkpoint: str | Path, output: str = "uint8", *, masks: bool = False, conditional: bool = False
+) -> Manifest:
     """A manifest for a checkpoint that is run directly by the torch backend.
+
+    Args:
+        masks, conditional: see :meth:`vidgen.models.config.TwoStreamVANConfig.interface`.
 
     Raises:
         CheckpointError: missing, truncated or foreign.
+        SettingsError: masks, or a first frame, of a model that has none.
     """
     from vidgen.models.checkpoint import read_info
 
@@ -208,13 +224,28 @@ def checkpoint_manifest(checkpoint: str | Path, output: str = "uint8") -> Manife
     return Manifest(
         model=info.model,
         config=info.config,
-        interface=info.config.interface(output),
+        interface=_interface(info.config, output, masks, conditional),
         fps=info.data.fps if info.data else DEFAULT_FPS,
         labels=info.data.labels if info.data else (),
         step=info.step,
         data=dataclasses.asdict(info.data) if info.data else None,
         checkpoint_sha256=sha256(Path(checkpoint)),
     )
+
+
+def _interface(config: ModelConfig, output: str, masks: bool, conditional: bool) -> ModelInterface:
+    if isinstance(config, TwoStreamVANConfig):
+        return config.interface(output, masks=masks, conditional=conditional)
+    interface = config.interface(output)
+    for option, asked in (("masks", masks), ("conditional", conditional)):
+        if asked:
+            raise SettingsError(
+                f"cannot use --{option} with this model",
+                seen=f"a {type(config).__name__.removesuffix('Config')}, expected a TwoStreamVAN",
+                cause="only TwoStreamVAN has masks, and goes on from a given first frame",
+                fix=f"leave --{option} out",
+            )
+    return interface
 
 
 #: The reference programs' video writer uses 25 frames a second where nothing is known of the data.

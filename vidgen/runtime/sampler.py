@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,13 @@ from vidgen.runtime.ranges import RANGES, REFERENCE_GROUP, batch_minmax, to_uint
 
 #: Videos in a batch where nothing else is asked for: on a CPU larger ones gain next to nothing.
 DEFAULT_BATCH = 4
+
+
+class Rendered(NamedTuple):
+    """Videos uint8 [n, frames, height, width, 3], and the extra outputs by name (``mask_8``, ...), n rows each."""
+
+    videos: NDArray[np.uint8]
+    extras: dict[str, NDArray[Any]]
 
 
 class Sampler:
@@ -74,6 +81,8 @@ class Sampler:
         group: int = REFERENCE_GROUP,
         threads: int | None = None,
         device: str = "cpu",
+        masks: bool = False,
+        conditional: bool = False,
         trust: bool = False,
     ) -> Self:
         """Open an artifact; arguments as for :class:`Sampler` and :func:`vidgen.runtime.backends.open_backend`.
@@ -82,7 +91,14 @@ class Sampler:
             VidgenError: the artifact is missing, altered, cannot run here, or does not suit the settings.
         """
         loaded = open_backend(
-            path, backend, threads=threads, device=device, output=output_for(path, range), trust=trust
+            path,
+            backend,
+            threads=threads,
+            device=device,
+            output=output_for(path, range),
+            masks=masks,
+            conditional=conditional,
+            trust=trust,
         )
         try:
             return cls(loaded, batch=batch, range=range, group=group)
@@ -112,6 +128,7 @@ class Sampler:
         labels: Sequence[str | int] | None = None,
         start: int = 0,
         frames: int | None = None,
+        first_frames: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
         """Videos start ... start + n - 1 of a seed.
 
@@ -121,6 +138,7 @@ class Sampler:
             labels: class names or indices; video i takes ``labels[i % len(labels)]``. Drawn from (seed, i) when None.
             start: index of the first video.
             frames: frames in each video; what the model was trained for when None.
+            first_frames: see :func:`vidgen.runtime.latents.latents`.
 
         Returns:
             uint8 [n, frames, height, width, 3], RGB.
@@ -130,7 +148,7 @@ class Sampler:
             SamplingError: no videos of that many frames or with these labels.
             BackendError: the runtime failed.
         """
-        parts = self.batches(n, seed, labels, start, frames)
+        parts = self.batches(n, seed, labels, start, frames, first_frames)
         indices, first = next(parts)
         videos = np.empty((n, *first.shape[1:]), dtype=np.uint8)
         videos[: len(indices)] = first
@@ -145,6 +163,7 @@ class Sampler:
         labels: Sequence[str | int] | None = None,
         start: int = 0,
         frames: int | None = None,
+        first_frames: NDArray[np.float32] | None = None,
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
         """The same videos as :meth:`sample`, a batch at a time, in memory that does not grow with n.
 
@@ -165,7 +184,8 @@ class Sampler:
         chosen = None if labels is None else label_indices(self.info.interface, self.info.labels, labels)
         for first in builtins.range(start, start + n, self.unit):
             indices = np.arange(first, min(first + self.unit, start + n), dtype=np.int64)
-            yield indices, self.render(indices.tolist(), seed=seed, labels=chosen, frames=frames)
+            videos = self.render(indices.tolist(), seed=seed, labels=chosen, frames=frames, first_frames=first_frames)
+            yield indices, videos
 
     def render(
         self,
@@ -175,39 +195,61 @@ class Sampler:
         seed: int = 0,
         labels: Sequence[int] | None = None,
         frames: int | None = None,
+        first_frames: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
         """Make some videos together; with ``batch-minmax`` they, and they alone, are normalised together.
 
         Args:
-            indices, motion, labels, frames: as for :func:`vidgen.runtime.latents.latents`.
+            indices, motion, labels, frames, first_frames: as for :func:`vidgen.runtime.latents.latents`.
 
         Returns:
             uint8 [len(indices), frames, height, width, 3]; the caller's.
         """
-        interface = self.info.interface
-        frames = interface.frames.default if frames is None else frames
-        parts = [
-            self._run(
-                latents(
-                    interface,
-                    seed,
-                    indices[at : at + self._batch],
-                    motion=None if motion is None else motion[at : at + self._batch],
-                    frames=frames,
-                    labels=labels,
-                ),
-                frames,
-            )
-            for at in builtins.range(0, max(1, len(indices)), self._batch)
-        ]
-        together = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if together.dtype == np.uint8:
-            return together
-        return batch_minmax(together) if self._range == "batch-minmax" else to_uint8(together)
+        latent = {"motion": motion, "seed": seed, "labels": labels, "frames": frames, "first_frames": first_frames}
+        return self._render(indices, latent, extras=False).videos
 
-    def _run(self, inputs: dict[str, NDArray[Any]], frames: int) -> NDArray[Any]:
+    def render_with_extras(
+        self,
+        indices: Sequence[int],
+        *,
+        motion: Sequence[int] | None = None,
+        seed: int = 0,
+        labels: Sequence[int] | None = None,
+        frames: int | None = None,
+        first_frames: NDArray[np.float32] | None = None,
+    ) -> Rendered:
+        """As :meth:`render`, with the extra outputs that the artifact was exported with (a checkpoint: opened with).
+
+        Returns:
+            The same videos, and e.g. ``mask_64`` float32 [len(indices), frames, 64, 64] in [0, 1]; the caller's.
+        """
+        latent = {"motion": motion, "seed": seed, "labels": labels, "frames": frames, "first_frames": first_frames}
+        return self._render(indices, latent, extras=True)
+
+    def _render(self, indices: Sequence[int], latent: dict[str, Any], *, extras: bool) -> Rendered:
+        """Make videos batch by batch; ``latent`` holds the further arguments of ``latents``."""
+        interface = self.info.interface
+        frames = interface.frames.default if latent["frames"] is None else latent["frames"]
+        chosen, seed = latent.pop("motion"), latent.pop("seed")
+        parts = []
+        for at in builtins.range(0, max(1, len(indices)), self._batch):
+            end = at + self._batch
+            motion = None if chosen is None else chosen[at:end]
+            inputs = latents(interface, seed, indices[at:end], motion=motion, **latent)
+            parts.append(self._run(inputs, frames, extras))
+        videos, more = zip(*parts, strict=True)
+        together = videos[0] if len(videos) == 1 else np.concatenate(videos)
+        made = {name: np.concatenate([part[name] for part in more]) for name in more[0]}
+        if together.dtype == np.uint8:
+            return Rendered(together, made)
+        return Rendered(batch_minmax(together) if self._range == "batch-minmax" else to_uint8(together), made)
+
+    def _run(
+        self, inputs: dict[str, NDArray[Any]], frames: int, extras: bool = False
+    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
         """Run up to a batch of latents, padded to the full batch with copies of the last row."""
-        rule, output = self.info.interface.frames, self.info.interface.output
+        interface = self.info.interface
+        rule = interface.frames
         rows = len(inputs[rule.input])
         if rows < self._batch:
             inputs = {
@@ -215,9 +257,16 @@ class Sampler:
                 for name, array in inputs.items()
             }
         sizes = {"batch": self._batch, "frames": frames, rule.dimension: rule.length(frames)}
-        videos = np.empty(output.resolve(**sizes), dtype=output.dtype)
-        self._backend.run(inputs, videos)
-        return videos[:rows]
+        videos, *more = (
+            np.empty(spec.resolve(**sizes), dtype=spec.dtype)
+            for spec in (interface.output, *(interface.extras if extras else ()))
+        )
+        wanted = {spec.name: array for spec, array in zip(interface.extras, more)}
+        if wanted:
+            self._backend.run(inputs, videos, wanted)
+        else:
+            self._backend.run(inputs, videos)
+        return videos[:rows], {name: array[:rows] for name, array in wanted.items()}
 
     def close(self) -> None:
         """Close the backend. Closing twice is allowed."""

@@ -83,15 +83,21 @@ def _unknown_kind(artifact: Path) -> BackendError | ArtifactError:
     )
 
 
-def manifest_of(artifact: str | Path, *, output: str | None = None) -> Manifest:
+def manifest_of(
+    artifact: str | Path, *, output: str | None = None, masks: bool = False, conditional: bool = False
+) -> Manifest:
     """What an artifact is, after checking its hash; made on the fly for a checkpoint.
 
     Args:
         output: ``"uint8"`` or ``"float32"``. A checkpoint can give either (default uint8); a file gives what
             it was exported with, and another wish is an error.
+        masks: masks must be among the extra outputs.
+        conditional: the first frame must be an input. A checkpoint can do either with both; a file does as it was
+            exported.
 
     Raises:
-        ArtifactError: missing, altered, of an unknown kind, or with another output than asked for.
+        ArtifactError: missing, altered, of an unknown kind, or with other outputs or inputs than asked for.
+        SettingsError: masks, or a first frame, of a model that has none.
         BackendError: an engine, which this version cannot run.
         CheckpointError: a checkpoint that is missing, truncated or foreign.
     """
@@ -99,7 +105,7 @@ def manifest_of(artifact: str | Path, *, output: str | None = None) -> Manifest:
     if artifact.suffix not in RUNS:
         raise _unknown_kind(artifact)
     if artifact.suffix == ".safetensors":
-        return checkpoint_manifest(artifact, output or "uint8")
+        return checkpoint_manifest(artifact, output or "uint8", masks=masks, conditional=conditional)
     manifest = read_manifest(artifact)
     has = manifest.interface.output.dtype
     if output is not None and has != output:
@@ -110,6 +116,21 @@ def manifest_of(artifact: str | Path, *, output: str | None = None) -> Manifest:
             cause=f"it was exported with --output {has}",
             fix=f"{again} --output {output}",
         )
+    interface = manifest.interface
+    for option, asked, has_it in (
+        ("masks", masks, bool(interface.extras)),
+        ("conditional", conditional, any(spec.kind == "image" for spec in interface.inputs)),
+    ):
+        if asked and not has_it:
+            raise ArtifactError(
+                f"cannot take masks from {artifact.name}"
+                if option == "masks"
+                else f"{artifact.name} takes no first frame",
+                seen=f"outputs {[spec.name for spec in (interface.output, *interface.extras)]}, "
+                f"inputs {[spec.name for spec in interface.inputs]}",
+                cause=f"it was exported without --{option}, or its model has no such thing",
+                fix=f"{manifest.rebuild or f'vidgen export CHECKPOINT.safetensors -o {artifact}'} --{option}",
+            )
     return manifest
 
 
@@ -120,6 +141,8 @@ def open_backend(
     threads: int | None = None,
     device: str = "cpu",
     output: str | None = None,
+    masks: bool = False,
+    conditional: bool = False,
     trust: bool = False,
 ) -> Backend:
     """Verify an artifact and load it.
@@ -128,7 +151,7 @@ def open_backend(
         name: one of ``BACKENDS``; None picks by the kind of file (.onnx onnxruntime, .safetensors torch).
         threads: CPU threads to use; None leaves the library's choice.
         device: ``"cpu"`` or ``"cuda"``.
-        output: see :func:`manifest_of`.
+        output, masks, conditional: see :func:`manifest_of`.
         trust: allow an engine (.plan) that has no manifest. It loosens nothing for other kinds of file: they
             are read as data, and an altered one is always refused.
 
@@ -138,6 +161,6 @@ def open_backend(
         MissingDependencyError: the backend's library is not installed.
     """
     module, kind = BACKENDS[backend_for(artifact, name)]
-    manifest = manifest_of(artifact, output=output)
+    manifest = manifest_of(artifact, output=output, masks=masks, conditional=conditional)
     backend: type[Backend] = getattr(importlib.import_module(module), kind)
     return backend.load(Path(artifact), manifest, threads=threads, device=device)

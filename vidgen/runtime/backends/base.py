@@ -49,12 +49,13 @@ class Backend(ABC):
         """Library, version, device, threads: what a report needs to make a timing mean something."""
 
     @abstractmethod
-    def run(self, inputs: Arrays, output: NDArray[Any]) -> None:
-        """Run one batch into a buffer the caller owns.
+    def run(self, inputs: Arrays, output: NDArray[Any], extras: Arrays | None = None) -> None:
+        """Run one batch into buffers the caller owns.
 
         Args:
             inputs: one C-contiguous array for each input of the manifest.
             output: C-contiguous, of the manifest's output dtype and the full output shape; overwritten.
+            extras: like ``output``, for those of the manifest's extra outputs (masks) that are wanted, by name.
 
         Raises:
             BackendError: the library failed, with its own message.

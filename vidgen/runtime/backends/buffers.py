@@ -12,8 +12,10 @@ from vidgen.models.config import ModelInterface, TensorSpec
 from vidgen.runtime.backends.base import Arrays
 
 
-def check_buffers(interface: ModelInterface, inputs: Arrays, output: NDArray[Any]) -> None:
-    """Raise unless all inputs and the output have the names, dtypes, layout and agreeing shapes of an interface.
+def check_buffers(
+    interface: ModelInterface, inputs: Arrays, output: NDArray[Any], extras: Arrays | None = None
+) -> None:
+    """Raise unless inputs, output and extras have the names, dtypes, layout and agreeing shapes of an interface.
 
     Native libraries write through a bare pointer, so a wrong buffer must be stopped before them.
 
@@ -29,9 +31,13 @@ def check_buffers(interface: ModelInterface, inputs: Arrays, output: NDArray[Any
     length = sizes.get(interface.frames.dimension)
     if length is not None:
         sizes["frames"] = interface.frames.frames(length)
-    _check(interface.output, output, sizes)
-    if not output.flags.writeable:
-        raise _misfit(interface.output.name, "a read-only buffer", "a writable one")
+    known = {spec.name: spec for spec in interface.extras}
+    if extras and not set(extras) <= set(known):
+        raise _misfit("the extras", f"{sorted(extras)}", f"some of {sorted(known)}" if known else "none")
+    for spec, array in ((interface.output, output), *((known[name], array) for name, array in (extras or {}).items())):
+        _check(spec, array, sizes)
+        if not array.flags.writeable:
+            raise _misfit(spec.name, "a read-only buffer", "a writable one")
 
 
 def _check(spec: TensorSpec, array: NDArray[Any], sizes: dict[str, int]) -> None:

@@ -64,8 +64,8 @@ class FakeBackend(Backend):
             "threads": "1",
         }
 
-    def run(self, inputs: Arrays, output: NDArray[Any]) -> None:
-        """Fill ``output`` with waves.
+    def run(self, inputs: Arrays, output: NDArray[Any], extras: Arrays | None = None) -> None:
+        """Fill ``output`` with waves, and ``extras`` (masks) with how bright they are.
 
         Raises:
             BackendError: this is the run that was to fail, or a buffer does not fit.
@@ -73,7 +73,7 @@ class FakeBackend(Backend):
         if not self._open:
             raise closed_error(self.name)
         interface = self._manifest.interface
-        check_buffers(interface, inputs, output)
+        check_buffers(interface, inputs, output, extras)
         number = len(self.batches)
         self.batches.append(len(output))
         if self._delay:
@@ -88,6 +88,9 @@ class FakeBackend(Backend):
         for row in range(len(output)):
             video = _waves(interface, {name: array[row] for name, array in inputs.items()}, output.shape)
             output[row] = to_uint8(video)[0] if output.dtype == np.uint8 else video[0]
+            for array in (extras or {}).values():
+                step = video.shape[-1] // array.shape[-1]
+                array[row] = (video[0, 0, :, ::step, ::step] + 1) / 2
 
     def close(self) -> None:
         """Refuse further runs."""

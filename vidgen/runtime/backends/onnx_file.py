@@ -39,7 +39,7 @@ def read_onnx(artifact: Path, manifest: Manifest) -> bytes:
 
 
 def check_tensors(backend: str, artifact: Path, manifest: Manifest, has: Mapping[str, str]) -> None:
-    """Raise unless a loaded file has the inputs and the output of its manifest.
+    """Raise unless a loaded file has the inputs and outputs of its manifest.
 
     Args:
         has: name -> NumPy name of the element type, of all inputs and outputs of the file.
@@ -48,7 +48,7 @@ def check_tensors(backend: str, artifact: Path, manifest: Manifest, has: Mapping
         BackendError: a name or a type differs.
     """
     interface = manifest.interface
-    says = {spec.name: spec.dtype for spec in (*interface.inputs, interface.output)}
+    says = {spec.name: spec.dtype for spec in (*interface.inputs, interface.output, *interface.extras)}
     if dict(has) != says:
         raise BackendError(
             f"{backend} refuses {artifact}",

@@ -79,18 +79,17 @@ class OnnxRuntimeBackend(Backend):
             "threads": str(self._threads or "library's choice"),
         }
 
-    def run(self, inputs: Arrays, output: NDArray[Any]) -> None:
-        """Run one batch; the session writes into ``output`` itself."""
+    def run(self, inputs: Arrays, output: NDArray[Any], extras: Arrays | None = None) -> None:
+        """Run one batch; the session writes into ``output`` and ``extras`` itself."""
         if self._session is None:
             raise closed_error(self.name)
-        check_buffers(self._manifest.interface, inputs, output)
+        check_buffers(self._manifest.interface, inputs, output, extras)
         try:
             binding = self._session.io_binding()
             for name, array in inputs.items():
                 binding.bind_cpu_input(name, array)
-            binding.bind_output(
-                self._manifest.interface.output.name, "cpu", 0, output.dtype.type, output.shape, output.ctypes.data
-            )
+            for name, array in {self._manifest.interface.output.name: output, **(extras or {})}.items():
+                binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
             self._session.run_with_iobinding(binding)
         except Exception as error:  # its exceptions share no base class of their own
             raise run_error("onnxruntime", error, output.shape[0]) from error

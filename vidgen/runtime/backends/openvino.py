@@ -77,23 +77,26 @@ class OpenVinoBackend(Backend):
             "threads": str(self._threads or "library's choice"),
         }
 
-    def run(self, inputs: Arrays, output: NDArray[Any]) -> None:
-        """Run one batch; inputs are shared, the output is written in place."""
+    def run(self, inputs: Arrays, output: NDArray[Any], extras: Arrays | None = None) -> None:
+        """Run one batch; inputs are shared, outputs are written in place."""
         import openvino
 
         if self._request is None:
             raise closed_error(self.name)
-        check_buffers(self._manifest.interface, inputs, output)
+        check_buffers(self._manifest.interface, inputs, output, extras)
         try:
             for name, array in inputs.items():
                 # A shared tensor must be writable memory, though it is only read.
                 shared = np.require(array, requirements=["C", "W"])
                 self._request.set_tensor(name, openvino.Tensor(shared, shared_memory=True))
-            self._request.set_output_tensor(0, openvino.Tensor(output, shared_memory=True))
+            outputs = {self._manifest.interface.output.name: output, **(extras or {})}
+            for name, array in outputs.items():
+                self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
             self._request.infer()
-            result = self._request.get_output_tensor(0).data
-            if result.ctypes.data != output.ctypes.data:
-                np.copyto(output, result)
+            for name, array in outputs.items():
+                result = self._request.get_tensor(name).data
+                if result.ctypes.data != array.ctypes.data:
+                    np.copyto(array, result)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise run_error("openvino", error, output.shape[0]) from error
 

@@ -18,18 +18,41 @@ from vidgen.runtime.manifest import Manifest
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    Forward = Callable[[nn.Module, dict[str, Tensor]], Tensor]
+    from vidgen.models.twostreamvan import Generator as TwoStreamVAN
+
+    Forward = Callable[[Any, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
 
 
-def _g3an(generator: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+def _g3an(generator: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """za [B, c_a], zm [B, c_m, T] -> [B, 3, 4 (T + 3), 64, 64] in (-1, 1)."""
     za, zm = inputs["za"], inputs["zm"]
-    video: Tensor = generator(za[:, :, None, None, None], zm[:, :, :, None, None])
-    return video
+    return generator(za[:, :, None, None, None], zm[:, :, :, None, None]), {}
 
 
-#: Model family -> how its artifact inputs (contracts 4) reach the generator; all give [B, 3, F, H, W].
-FORWARDS: dict[str, Forward] = {"g3an": _g3an}
+def _twostreamvan(generator: TwoStreamVAN, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """z_content [B, cont_dim] (or first_frame [B, 3, 64, 64]), z_motion [B, S, motion_dim], label [B].
+
+    Gives S - 1 frames [B, 3, F, 64, 64] and masks [B, F, R, R]; with a first frame S + 1, beginning with its
+    reconstruction, whose masks are zeros (spec twostreamvan 3.3, 3.4).
+    """
+    import torch
+
+    label, z_motion = inputs["label"], inputs["z_motion"]
+    conditional = "first_frame" in inputs
+    if conditional:
+        first = generator.reconstruct_one_frame(label, inputs["first_frame"]).image
+        made = list(generator.continue_from(first, label, z_motion))
+        made[0] = (first, {size: torch.zeros_like(mask) for size, mask in made[1][1].items()})
+    else:
+        # Warm-up: the first frame shows no motion yet, the second none but the recurrent network's first guess.
+        made = list(generator.sample(label, inputs["z_content"], z_motion))[2:]
+    frames, masks = zip(*made, strict=True)
+    by_size = {f"mask_{size}": torch.cat([mask[size] for mask in masks], 1) for size in masks[0]}
+    return torch.stack(frames, 2), by_size
+
+
+#: Model family -> how its artifact inputs (contracts 4) become the raw video [B, 3, F, H, W], and extras by name.
+FORWARDS: dict[str, Forward] = {"g3an": _g3an, "twostreamvan": _twostreamvan}
 
 
 class TorchBackend(Backend):
@@ -94,13 +117,13 @@ class TorchBackend(Backend):
             "threads": str(torch.get_num_threads()),
         }
 
-    def run(self, inputs: Arrays, output: NDArray[Any]) -> None:
+    def run(self, inputs: Arrays, output: NDArray[Any], extras: Arrays | None = None) -> None:
         """Run one batch; float32 output is the raw video, uint8 is rounded half to even (contracts 4)."""
         import torch
 
         if self._generator is None:
             raise closed_error(self.name)
-        check_buffers(self._manifest.interface, inputs, output)
+        check_buffers(self._manifest.interface, inputs, output, extras)
         batch = output.shape[0]
         try:
             with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -108,10 +131,12 @@ class TorchBackend(Backend):
                     name: torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self._device)
                     for name, array in inputs.items()
                 }
-                video = self._forward(self._generator, tensors)
+                video, made = self._forward(self._generator, tensors)
                 if output.dtype == np.uint8:
                     video = torch.clamp(torch.round((video + 1) * 127.5), 0, 255).permute(0, 2, 3, 4, 1)
                 torch.from_numpy(output).copy_(video)
+                for name, array in (extras or {}).items():
+                    torch.from_numpy(array).copy_(made[name])
         except (RuntimeError, MemoryError) as error:
             raise run_error("torch", error, batch) from error
 
