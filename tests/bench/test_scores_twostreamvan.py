@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from support.scoring import (
 from vidgen.bench.scores.report import ScoreReport
 from vidgen.bench.scores.score import score, score_settings
 from vidgen.bench.scores.twostreamvan import TwoStreamVANScoreSettings, score_twostreamvan
-from vidgen.errors import ArtifactError, DataError, ScoreError, SettingsError, VidgenError
+from vidgen.errors import ArtifactError, DataError, ScoreError, SettingsError, StorageError, VidgenError
 from vidgen.runtime import backends
 from vidgen.runtime.jobs import sample
 from vidgen.runtime.settings import SampleSettings
@@ -235,10 +236,31 @@ def test_artifacts_get_the_same_latents(tmp_path: Path) -> None:
     assert one == two and report.scores[0].source["sha256"] != report.scores[1].source["sha256"]
 
 
+def test_memory_does_not_grow_with_the_number_of_clips(tmp_path: Path) -> None:
+    engines = [artifact(tmp_path / "paint.onnx")]
+    peaks = []
+    for n in (8, 80):
+        tracemalloc.start()
+        scored(LevelClassifier(), engines=engines, n=n, batch=8)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 216 more videos of 10 frames would be 25 MiB.
+    assert peaks[1] < peaks[0] + 2**20
+
+
 def test_everything_is_checked_before_anything_is_made(tmp_path: Path) -> None:
     judge = LevelClassifier()
     with pytest.raises(DataError):
         scored(judge, engines=[artifact(tmp_path / "paint.onnx")], videos=[tmp_path / "nowhere"])
+    assert judge.seen == []
+
+
+def test_a_report_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+    judge = LevelClassifier()
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path, tmp_path / "file" / "report.json"):
+        with pytest.raises(StorageError, match="cannot write"):
+            scored(judge, engines=[artifact(tmp_path / "paint.onnx")], n=1, out=out)
     assert judge.seen == []
 
 

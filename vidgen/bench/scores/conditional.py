@@ -54,7 +54,7 @@ class ConditionalSource:
         # The number of first frames is the period of labels and frames alike.
         given = ((frames.astype(np.float32) / 255 - np.float32(0.5)) / np.float32(0.5)).transpose(0, 3, 1, 2)
         labels = self._class_of_action[self._real.actions].tolist()
-        with Sampler(self._open(), batch=size) as sampler:
+        with Sampler(self._open(), batch=min(size, self.clips)) as sampler:
             self._ran = sampler.backend.describe()
             made = sampler.batches(
                 self.clips, self._seed, labels, frames=self._frames, first_frames=np.ascontiguousarray(given)

@@ -153,7 +153,7 @@ class EngineSource:
 
     def batches(self, size: int) -> Iterator[Batch]:
         """See :class:`Source`."""
-        with Sampler(self._open(), batch=size) as sampler:
+        with Sampler(self._open(), batch=min(size, self.clips)) as sampler:
             self._ran = sampler.backend.describe()
             every = list(range(len(self._actions)))
             for indices, videos in sampler.batches(self.clips, self._seed, every, frames=self._frames):
