@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidgen.plugins.sepconv_trt import portable
+from vidgen.plugins.sepconv_trt import cpu, portable
 from vidgen.plugins.sepconv_trt.checks import check, check_grad
 
 NAME = "vidgen::separable_convolution"
@@ -106,6 +106,8 @@ def _backward_gradient(
 
 _LIBRARY.impl("separable_convolution", _forward, "CompositeExplicitAutograd")
 _LIBRARY.impl("separable_convolution_backward", _backward, "CompositeExplicitAutograd")
+_LIBRARY.impl("separable_convolution", cpu.forward, "CPU")
+_LIBRARY.impl("separable_convolution_backward", cpu.backward, "CPU")
 torch.library.register_fake(NAME, _fake_forward, lib=_LIBRARY)
 torch.library.register_fake(BACKWARD_NAME, _fake_backward, lib=_LIBRARY)
 torch.library.register_autograd(NAME, _forward_gradient, setup_context=_save, lib=_LIBRARY)

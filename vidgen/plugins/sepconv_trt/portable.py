@@ -1,4 +1,4 @@
-"""Separable convolution in plain torch: the form for machines without a kernel, and the peers it is measured against."""
+"""Separable convolution in plain torch: for machines without a kernel, and as the peers it is measured against."""
 
 from __future__ import annotations
 

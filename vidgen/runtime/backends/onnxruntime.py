@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vidgen._imports import require
 from vidgen.errors import BackendError
+from vidgen.plugins.sepconv_trt.ort_library import custom_op_library, is_needed
 from vidgen.runtime.backends.base import Arrays, Backend
 from vidgen.runtime.backends.buffers import check_buffers, closed_error, load_error, run_error
 from vidgen.runtime.backends.onnx_file import check_tensors, read_onnx
@@ -46,6 +47,8 @@ class OnnxRuntimeBackend(Backend):
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
         model = read_onnx(artifact, manifest)
+        if device == "cpu":
+            _register_kernels(options, model)
         try:
             session = ort.InferenceSession(model, options, providers=[provider])
             session.disable_fallback()
@@ -97,6 +100,15 @@ class OnnxRuntimeBackend(Backend):
     def close(self) -> None:
         """Drop the session and its memory."""
         self._session = None
+
+
+def _register_kernels(options: Any, model: bytes) -> None:
+    """Give the session our kernel of separable convolution if the model has any; without it the function body runs."""
+    if not is_needed(model):
+        return
+    library = custom_op_library()
+    if library is not None:
+        options.register_custom_ops_library(str(library))
 
 
 def _provider(ort: Any, device: str) -> str:
