@@ -179,7 +179,7 @@ def test_frames_of_real_clips_are_picked_at_the_step(tmp_path: Path, step: int, 
 def test_an_artifact_goes_on_from_real_first_frames(tmp_path: Path) -> None:
     """The painting backend checks that frame and label belong together, though both orders of classes differ."""
     store = painted_store(tmp_path / "store", counts=(4, 6, 4))
-    engine = artifact(tmp_path / "next.onnx", interface(conditional=True))
+    engine = artifact(tmp_path / "next.onnx", interface(conditional=True), ("jump", "walk", "wave"))
     report = scored(LevelClassifier(), engines=[engine], first_frames=store, passes=5, batch=4)
     found = first_set(report, "first-frame")
     assert found.confusion == ((10, 0, 0), (0, 15, 0), (0, 0, 10))

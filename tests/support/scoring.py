@@ -49,7 +49,10 @@ def artifact(path: Path, made: ModelInterface | None = None, labels: tuple[str, 
 
 
 class PaintingBackend(Backend):
-    """Videos of one grey level, LEVEL * (label + 1), or what the first frame has; frame by frame one level more."""
+    """Videos that begin with the grey level of their class in LABELS, one level more in each frame.
+
+    A first frame must have the level of the class that is asked for.
+    """
 
     name: ClassVar[str] = "painting"
 
@@ -69,7 +72,9 @@ class PaintingBackend(Backend):
 
     def run(self, inputs: Arrays, output: np.ndarray[Any, Any], extras: Arrays | None = None) -> None:
         check_buffers(self._manifest.interface, inputs, output)
-        level = (np.asarray(inputs["label"]) + 1) * LEVEL
+        names = self._manifest.labels or LABELS
+        levels = np.array([LEVEL * (LABELS.index(name) + 1) for name in names])
+        level = levels[inputs["label"]]
         if "first_frame" in inputs:
             given = np.rint((inputs["first_frame"].mean(axis=(1, 2, 3)) + 1) * 127.5)
             np.testing.assert_array_equal(given, level)
