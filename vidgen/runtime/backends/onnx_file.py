@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from vidgen._imports import require
 from vidgen.errors import ArtifactError, BackendError
+from vidgen.plugins.sepconv_trt.onnx_form import inline_standard
+from vidgen.plugins.sepconv_trt.ort_library import is_needed
 from vidgen.runtime.manifest import Manifest
 
 #: The key that every tensor kept outside its file carries, as it is encoded: a string of 8 bytes, field 1.
@@ -36,6 +39,20 @@ def read_onnx(artifact: Path, manifest: Manifest) -> bytes:
             fix=again,
         )
     return model
+
+
+def without_functions(model: bytes) -> bytes:
+    """A serialised model with our operators replaced by their function bodies, for runtimes that know neither.
+
+    Raises:
+        MissingDependencyError: onnx, which does it, is not installed.
+        ExportError: the model has an operator of ours without its function body.
+    """
+    if not is_needed(model):
+        return model
+    onnx = require("onnx", "run this model in a runtime that has no separable convolution")
+    rewritten: bytes = inline_standard(onnx.load_model_from_string(model)).SerializeToString()
+    return rewritten
 
 
 def check_tensors(backend: str, artifact: Path, manifest: Manifest, has: Mapping[str, str]) -> None:

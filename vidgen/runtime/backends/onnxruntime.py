@@ -47,9 +47,11 @@ class OnnxRuntimeBackend(Backend):
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
         model = read_onnx(artifact, manifest)
-        if device == "cpu":
-            _register_kernels(options, model)
+        # Without our kernel, as on other devices, the function body in the file runs.
+        kernels = custom_op_library() if device == "cpu" and is_needed(model) else None
         try:
+            if kernels is not None:
+                options.register_custom_ops_library(str(kernels))
             session = ort.InferenceSession(model, options, providers=[provider])
             session.disable_fallback()
         except Exception as error:  # its exceptions share no base class of their own
@@ -100,15 +102,6 @@ class OnnxRuntimeBackend(Backend):
     def close(self) -> None:
         """Drop the session and its memory."""
         self._session = None
-
-
-def _register_kernels(options: Any, model: bytes) -> None:
-    """Give the session our kernel of separable convolution if the model has any; without it the function body runs."""
-    if not is_needed(model):
-        return
-    library = custom_op_library()
-    if library is not None:
-        options.register_custom_ops_library(str(library))
 
 
 def _provider(ort: Any, device: str) -> str:

@@ -12,7 +12,7 @@ from vidgen._imports import require
 from vidgen.errors import BackendError
 from vidgen.runtime.backends.base import Arrays, Backend
 from vidgen.runtime.backends.buffers import check_buffers, closed_error, load_error, run_error
-from vidgen.runtime.backends.onnx_file import check_tensors, read_onnx
+from vidgen.runtime.backends.onnx_file import check_tensors, read_onnx, without_functions
 from vidgen.runtime.manifest import Manifest
 
 
@@ -36,7 +36,7 @@ class OpenVinoBackend(Backend):
         """Compile a single-file model for the CPU.
 
         Raises:
-            MissingDependencyError: openvino is not installed.
+            MissingDependencyError: openvino is not installed, or onnx, where the model has operators of ours.
             ArtifactError: the file keeps tensors in other files.
             BackendError: not a CPU, or the library cannot compile the file.
         """
@@ -48,7 +48,7 @@ class OpenVinoBackend(Backend):
                 cause="this backend serves CPUs only",
                 fix="use --backend onnxruntime for CUDA, or device cpu",
             )
-        model = read_onnx(artifact, manifest)
+        model = without_functions(read_onnx(artifact, manifest))
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
