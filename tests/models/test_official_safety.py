@@ -19,9 +19,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.official_files import classifier_file, twostreamvan_file, twostreamvan_networks
 
 from vidgen.errors import CheckpointError, VidgenError
-from vidgen.models.config import G3ANConfig, G3ANDiscriminatorConfig
+from vidgen.models.config import ClassifierConfig, G3ANConfig, G3ANDiscriminatorConfig, TwoStreamVANConfig
 from vidgen.models.official import import_checkpoint
 from vidgen.models.registry import build_network
 from vidgen.models.safe_pickle import PickleRefusedError, read_pickle
@@ -102,6 +103,25 @@ def test_torch_load_as_a_gadget_is_refused(tmp_path: Path) -> None:
         (tmp_path / "inner.pth").write_bytes(inner.getvalue())
         torch.save({"net.0.bias": gadget}, tmp_path / f"{name}.pth")
         refuse(tmp_path / f"{name}.pth", "Nothing was run")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("place", ["iter", "moment", "options", "counter", "top"])
+def test_nothing_in_a_malicious_training_state_runs(attack: str, place: str, tmp_path: Path) -> None:
+    marker, source = tmp_path / "marker", tmp_path / "latest_model.pth.tar"
+    evil = _attacks(marker)[attack]
+    saved = classifier_file(ClassifierConfig(2, 1))
+    if place == "moment":
+        saved["optimizer"]["state"][0]["exp_avg"] = evil
+    elif place == "options":
+        saved["optimizer"]["param_groups"][0]["lr"] = evil
+    elif place == "counter":
+        saved["classifer"]["main.3.num_batches_tracked"] = evil
+    else:
+        saved[place] = evil
+    torch.save(saved, source)
+    refuse(source, "Nothing was run")
     assert not marker.exists()
 
 
@@ -195,13 +215,19 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """A small valid checkpoint in both formats."""
+    """Small valid checkpoints in both formats: one network, and one with its optimiser."""
     folder = tmp_path_factory.mktemp("valid")
-    network = build_network(G3ANDiscriminatorConfig("image", 1))
-    for name, zipped in (("zip", True), ("legacy", False)):
-        torch.save(network.state_dict(), folder / name, _use_new_zipfile_serialization=zipped)
+    network = build_network(G3ANDiscriminatorConfig("image", 1)).state_dict()
+    training = classifier_file(ClassifierConfig(2, 1))
+    for saved, name, zipped in (
+        (network, "zip", True),
+        (network, "legacy", False),
+        (training, "training zip", True),
+        (training, "training legacy", False),
+    ):
+        torch.save(saved, folder / name, _use_new_zipfile_serialization=zipped)
         import_checkpoint(folder / name, folder / "out.safetensors")
-    return {name: (folder / name).read_bytes() for name in ("zip", "legacy")}
+    return {name: (folder / name).read_bytes() for name in FORMATS}
 
 
 def _import_or_refuse(folder: Path, content: bytes) -> bool:
@@ -215,11 +241,12 @@ def _import_or_refuse(folder: Path, content: bytes) -> bool:
     return True
 
 
+FORMATS = ["zip", "legacy", "training zip", "training legacy"]
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUICK
-@given(format=st.sampled_from(["zip", "legacy"]), part=st.floats(0, 1, exclude_max=True))
+@given(format=st.sampled_from(FORMATS), part=st.floats(0, 1, exclude_max=True))
 def test_truncated_files_are_refused(valid: dict[str, bytes], tmp_path: Path, format: str, part: float) -> None:
     content = valid[format]
     assert not _import_or_refuse(tmp_path, content[: int(part * len(content))])
@@ -227,7 +254,7 @@ def test_truncated_files_are_refused(valid: dict[str, bytes], tmp_path: Path, fo
 
 @QUICK
 @given(
-    format=st.sampled_from(["zip", "legacy"]),
+    format=st.sampled_from(FORMATS),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=8),
 )
 def test_flipped_bytes_are_refused_or_harmless(
@@ -240,7 +267,7 @@ def test_flipped_bytes_are_refused_or_harmless(
 
 
 @QUICK
-@given(format=st.sampled_from(["zip", "legacy"]), at=st.integers(0, 2500), change=st.integers(1, 255))
+@given(format=st.sampled_from(FORMATS), at=st.integers(0, 2500), change=st.integers(1, 255))
 def test_flipped_bytes_near_the_start_are_refused_or_harmless(
     valid: dict[str, bytes], tmp_path: Path, format: str, at: int, change: int
 ) -> None:
@@ -357,6 +384,33 @@ def test_absurd_tensors_are_refused(
         archive.writestr("archive/data.pkl", program)
         archive.writestr("archive/data/0", bytes(16))
     refuse(tmp_path / "G.pth", "cannot import")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_truncated_training_state_is_refused(zipped: bool, tmp_path: Path) -> None:
+    config = TwoStreamVANConfig(n_cat=2, gf_dim=1, cont_dim=2, motion_dim=2, joint=False, kernel_layer=1)
+    source = tmp_path / "latest_model.pth.tar"
+    saved = twostreamvan_file(twostreamvan_networks(config, ndf=1))
+    torch.save(saved, source, _use_new_zipfile_serialization=zipped)
+    content = source.read_bytes()
+    # Among the pickles, in the numbers of the generator, in those of the last optimiser.
+    for end in (0, 1, 100, 5000, len(content) // 3, len(content) - 1000, len(content) - 1):
+        assert not _import_or_refuse(tmp_path, content[:end]), end
+
+
+@pytest.mark.parametrize(
+    "name", ["contEnc.encode_cnn.0.weight", "contSampler.mean.weight", "kernelGen.kernel_h_block5.0.weight"]
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_empty_tensors_of_huge_sizes_are_refused(name: str, axis: int, tmp_path: Path) -> None:
+    """A tensor without numbers may claim any size and take no bytes."""
+    config = TwoStreamVANConfig(n_cat=2, gf_dim=1, cont_dim=2, motion_dim=2, joint=False, kernel_layer=1)
+    state = dict(build_network(config).state_dict())
+    shape = [0] * state[name].dim()
+    shape[axis] = 1 << 40
+    state[name] = torch.empty(shape)
+    torch.save(state, tmp_path / "g.pth")
+    refuse(tmp_path / "g.pth", "at least 1")
 
 
 def test_many_tensors_on_one_storage_are_refused(tmp_path: Path) -> None:

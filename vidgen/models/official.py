@@ -1,7 +1,7 @@
-"""Imports official checkpoints: finds the state dict, infers model and sizes, and writes it under the same names.
+"""Imports official checkpoints: finds the network that is meant and writes it under the same names.
 
 An import is a pure rename (contracts 3): the tensor names of the result are the reference's without ``module.``, so
-``{f"module.{name}": tensor}`` of an imported or trained checkpoint is again a state dict of the reference program.
+that an imported or trained checkpoint is again a state dict of the reference program.
 """
 
 from __future__ import annotations
@@ -14,46 +14,59 @@ from typing import TYPE_CHECKING, Any
 
 from vidgen._files import sha256
 from vidgen._imports import require
-from vidgen.errors import CheckpointError, SettingsError
+from vidgen.errors import SettingsError
 from vidgen.models.checkpoint import CheckpointInfo, save_checkpoint
-from vidgen.models.config import G3ANDiscriminatorConfig, ModelConfig
+from vidgen.models.config import ClassifierConfig, ModelConfig, TwoStreamVANConfig
+from vidgen.models.official_g3an import infer_g3an_config, infer_g3an_discriminator_config
 from vidgen.models.official_proof import prove
-from vidgen.models.official_shapes import (
-    expected_shapes,
-    infer_config,
-    infer_g3an_config,
-    infer_g3an_discriminator_config,
-    model_name,
-)
+from vidgen.models.official_search import Contents, FoundNetwork, choose, find_contents, plain_name
+from vidgen.models.official_shapes import infer_config, kind_name, model_name
+from vidgen.models.official_tensors import check_fit, is_counter, read_network
+from vidgen.models.official_twostreamvan import infer_main_config, infer_twostreamvan_config
 from vidgen.models.safe_pickle import TensorView, shown
+from vidgen.settings import build_settings
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
-
     from vidgen.models.torch_file import TorchFile
 
 __all__ = [
     "MODEL_NAMES",
     "ImportReport",
+    "UnseenSettings",
     "import_checkpoint",
     "infer_config",
     "infer_g3an_config",
     "infer_g3an_discriminator_config",
+    "infer_main_config",
+    "infer_twostreamvan_config",
     "plain_name",
 ]
 #: What ``--model`` accepts.
-MODEL_NAMES = ("g3an", "g3an_discriminator", "g3an_video_discriminator", "g3an_image_discriminator")
-_COUNTER = "num_batches_tracked"
-#: Endings of the newer spectral norm -> the classic names (spec g3an 1.5).
-_PARAMETRISED = {
-    ".parametrizations.weight.original": ".weight_orig",
-    ".parametrizations.weight.0._u": ".weight_u",
-    ".parametrizations.weight.0._v": ".weight_v",
+MODEL_NAMES = (
+    *("g3an", "g3an_discriminator", "g3an_video_discriminator", "g3an_image_discriminator"),
+    *("twostreamvan", "twostreamvan_discriminator"),
+    *("twostreamvan_video_discriminator", "twostreamvan_image_discriminator", "classifier"),
+)
+#: Settings of a model that leave no trace in its tensors.
+_UNSEEN: dict[type[ModelConfig], tuple[str, ...]] = {
+    TwoStreamVANConfig: ("no_mask",),
+    ClassifierConfig: ("n_actions",),
 }
-#: Put before every name by DataParallel and DistributedDataParallel, and by torch.compile.
-_PREFIXES = ("module.", "_orig_mod.")
+#: Steps up to here are exact in every format that counts them.
+_MAX_STEP = 1 << 53
+
+
+@dataclass(frozen=True)
+class UnseenSettings:
+    """What a caller must say of a model because its tensors do not; None stands for the usual value.
+
+    Attributes:
+        no_mask: TwoStreamVAN was trained with ``--no_mask`` (usually not).
+        n_actions: actions among the classes of a classifier, 10 of the 90 for Weizmann's actors (usually all).
+    """
+
+    no_mask: bool | None = None
+    n_actions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +74,15 @@ class ImportReport:
     """What an import read and wrote.
 
     Attributes:
+        step: training steps behind the weights (``iter`` in the file); 0 where the file does not tell.
         entry: where in the file the state dict was, e.g. ``("state_dict",)``; empty when it is the file itself.
         tensors: their number. parameters: numbers in them, without counters.
         renamed: names that had a prefix or the newer spectral norm's endings.
         filled: counters of batches that the file lacked, set to 0.
         converted: element type in the file -> number of tensors converted to float32.
+        assumed: settings that leave no trace in the tensors and were not given -> the value taken.
+        others: what else the file holds and was not imported: place -> what it is.
+        notes: what a reader should know, sentence by sentence.
         source_sha256, sha256: of the source and of the file written.
     """
 
@@ -73,12 +90,16 @@ class ImportReport:
     destination: Path
     model: str
     config: ModelConfig
+    step: int
     entry: tuple[str, ...]
     tensors: int
     parameters: int
     renamed: int
     filled: tuple[str, ...]
     converted: Mapping[str, int]
+    assumed: Mapping[str, Any]
+    others: Mapping[str, str]
+    notes: tuple[str, ...]
     source_sha256: str
     sha256: str
 
@@ -87,56 +108,67 @@ class ImportReport:
         values = dataclasses.asdict(self)
         return {**values, "source": str(self.source), "destination": str(self.destination)}
 
-
-@dataclass(frozen=True)
-class _Found:
-    """A state dict in a file that is a known network: the names as we write them -> where the numbers are."""
-
-    entry: tuple[str, ...]
-    views: Mapping[str, TensorView]
-    renamed: int
-    config: ModelConfig
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(self.config).items())
+        line = f"{self.destination}: {self.model} ({sizes}), {self.tensors} tensors, step {self.step}"
+        return "\n".join((line, *self.notes))
 
 
-def import_checkpoint(source: str | Path, destination: str | Path, *, model: str | None = None) -> ImportReport:
-    """Convert an official G3AN checkpoint (``G_*.pth``, ``VD_*.pth``, ``ID_*.pth``) to a vidgen checkpoint.
+def import_checkpoint(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    model: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> ImportReport:
+    """Convert an official checkpoint of G3AN, TwoStreamVAN or its classifier to a vidgen checkpoint.
 
-    Reads both formats of ``torch.save``, pickle protocols 1 to 5, float64, half and bfloat16 tensors, state dicts
-    inside a dict, names with ``module.``, and both spellings of spectral norm. Nothing in the file is executed.
-    The result is loaded into its network and run once before it is written (spec g3an 5).
+    Takes ``G_*.pth``, ``VD_*.pth`` and ``ID_*.pth`` of G3AN, and ``*_model.pth.tar`` of TwoStreamVAN and of its
+    classifier. Reads both formats of ``torch.save``, pickle protocols 1 to 5, float64, half and bfloat16 tensors,
+    state dicts inside dicts, names with ``module.``, and both spellings of spectral norm. Nothing in the file is
+    executed. The result is loaded into its network and run once before it is written (spec g3an 5, twostreamvan 5.1).
 
     Args:
-        model: one of :data:`MODEL_NAMES`; needed only when the file holds several networks.
+        model: one of :data:`MODEL_NAMES`. Without it the generator is imported where the file holds several networks.
+        settings: values of :class:`UnseenSettings`, or text as typed on a command line.
 
     Raises:
         CheckpointError: the source is missing, truncated, foreign, unsafe, not a known network, or its numbers
             are not finite.
-        SettingsError: unknown ``model``, or a destination that is not a new ``.safetensors`` path.
+        SettingsError: unknown ``model`` or setting, or a destination that is not a new ``.safetensors`` path.
         StorageError: the destination cannot be written.
     """
     source, destination = Path(source), Path(destination)
+    given = parse_settings(settings or {})
     _check_arguments(source, destination, model)
     require("torch", "import a checkpoint")
     from vidgen.models.torch_file import open_torch_file
 
     with open_torch_file(source) as opened:
-        found = _choose(_candidates(opened.root), model, source)
-        _check_fit(found, source)
-        tensors, filled, converted = _materialise(opened, found, source)
-    prove(found.config, tensors, source)
-    info = CheckpointInfo(model_name(found.config), found.config)
+        contents = find_contents(opened.root, source)
+        found = choose(contents, model, source)
+        config, assumed = complete(found.config, given)
+        check_fit(found, source)
+        step, doubt = read_step(opened, found)
+        tensors, filled, converted = read_network(opened, found, source)
+    prove(config, tensors, source)
+    info = CheckpointInfo(model_name(config), config, step)
     save_checkpoint(destination, tensors, info)
     return ImportReport(
         source=source,
         destination=destination,
         model=info.model,
-        config=info.config,
+        config=config,
+        step=step,
         entry=found.entry,
         tensors=len(tensors),
-        parameters=sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(_COUNTER)),
+        parameters=sum(tensor.numel() for name, tensor in tensors.items() if not is_counter(name)),
         renamed=found.renamed,
         filled=filled,
         converted=converted,
+        assumed=assumed,
+        others=contents.besides(found),
+        notes=(*_notes(assumed, filled, converted), *doubt, *_left_out(contents, found)),
         source_sha256=sha256(source),
         sha256=sha256(destination),
     )
@@ -166,164 +198,77 @@ def _check_arguments(source: Path, destination: Path, model: str | None) -> None
         )
 
 
-def _candidates(root: Any) -> dict[tuple[str, ...], dict[str, TensorView]]:
-    """State dicts in a saved object: text -> tensor mappings, at most three dicts deep."""
-    found: dict[tuple[str, ...], dict[str, TensorView]] = {}
-    waiting: list[tuple[tuple[str, ...], dict[Any, Any]]] = [((), root)] if isinstance(root, dict) else []
-    while waiting:
-        entry, value = waiting.pop(0)
-        tensors = {name: item for name, item in value.items() if isinstance(name, str) and isinstance(item, TensorView)}
-        if tensors:
-            found[entry] = tensors
-        if len(entry) < 3:
-            inner = [(name, item) for name, item in value.items() if isinstance(name, str) and isinstance(item, dict)]
-            # A training state nests a few dicts; a file made to waste time nests millions.
-            waiting += [((*entry, name), item) for name, item in inner[: max(0, 100 - len(waiting))]]
-    return found
+def parse_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given, of the right type.
+
+    Raises:
+        SettingsError: a setting that is unknown, of another type, or read from the tensors.
+    """
+    unseen = {field.name for field in dataclasses.fields(UnseenSettings)}
+    seen = {field.name for kind in _UNSEEN for field in dataclasses.fields(kind)} - unseen
+    for name in settings:
+        if name in seen:
+            raise SettingsError(
+                f"cannot set {name}",
+                seen=f"{name} = {settings[name]!r}, expected some of {', '.join(sorted(unseen))}",
+                cause="it is read from the shapes of the tensors",
+                fix=f"leave {name} out",
+            )
+    values = dataclasses.asdict(build_settings(UnseenSettings, ("the settings of an import", settings)))
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _choose(candidates: Mapping[tuple[str, ...], Mapping[str, TensorView]], model: str | None, source: Path) -> _Found:
-    """The one candidate that is a known network (of the kind asked for)."""
-    known: list[_Found] = []
-    refusals: dict[int, CheckpointError] = {}  # by number of tensors
-    for entry, views in candidates.items():
-        names = {name: plain_name(name) for name in views}
-        if len(set(names.values())) < len(names):
-            refusals[len(views)] = _unknown(source, "two tensors that differ only by the prefix 'module.'")
-            continue
-        renamed = {names[name]: view for name, view in views.items()}
-        try:
-            config = infer_config({name: view.shape for name, view in renamed.items()}, source=str(source))
-        except CheckpointError as error:
-            refusals[len(views)] = error
-            continue
-        changed = sum(new != old for old, new in names.items())
-        known.append(_Found(entry, renamed, changed, config))
-    chosen = [found for found in known if model is None or _is(found.config, model)]
-    if len(chosen) == 1:
-        return chosen[0]
-    if len(chosen) > 1:
-        raise _several(source, chosen)
-    if known:
-        raise CheckpointError(
-            f"cannot import {source} as {model}",
-            seen=f"a {_kind_name(known[0].config)} network, expected {model}",
-            cause="--model names another network than the file holds",
-            fix=f"vidgen import {source} OUT.safetensors",
-        )
-    if not refusals:
-        raise _unknown(source, "no tensors with names")
-    # Of several parts the one with most tensors is the network that was meant.
-    raise refusals[max(refusals)]
+def complete(config: ModelConfig, given: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, Any]]:
+    """A configuration with what its tensors do not tell, and which of that was not given either.
+
+    Raises:
+        SettingsError: a setting of another model, or a value that does not fit the sizes.
+    """
+    unseen = _UNSEEN.get(type(config), ())
+    for name in given:
+        if name not in unseen:
+            raise SettingsError(
+                f"cannot set {name}",
+                seen=f"{name} = {given[name]!r} for a {kind_name(config)} network",
+                cause="it is a setting of another model",
+                fix=f"leave {name} out, or name the network that is meant with --model",
+            )
+    completed = dataclasses.replace(config, **given)
+    return completed, {name: getattr(completed, name) for name in unseen if name not in given}
 
 
-def plain_name(name: str) -> str:
-    """A state-dict key without wrapper prefixes, with the classic endings of spectral norm."""
-    while name.startswith(_PREFIXES):
-        name = name.partition(".")[2]
-    for ending, classic in _PARAMETRISED.items():
-        if name.endswith(ending):
-            return name.removesuffix(ending) + classic
-    return name
+def read_step(opened: TorchFile, found: FoundNetwork) -> tuple[int, tuple[str, ...]]:
+    """Training steps behind a network: ``iter`` beside its state dict, and a note where that is no count."""
+    beside = opened.root
+    for name in found.entry[:-1]:
+        beside = beside[name]
+    value = beside.get("iter") if found.entry else None
+    if value is None:
+        return 0, ()
+    if isinstance(value, TensorView) and value.shape in ((), (1,)) and "int" in value.storage.dtype:
+        value = int(opened.read(value).reshape(()))
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_STEP:
+        return value, ()
+    return 0, (f"iter in the file is {shown(value)}, not a count of steps: step 0 is recorded",)
 
 
-def _kind_name(config: ModelConfig) -> str:
-    return f"g3an_{config.kind}_discriminator" if isinstance(config, G3ANDiscriminatorConfig) else model_name(config)
+def _notes(assumed: Mapping[str, Any], filled: tuple[str, ...], converted: Mapping[str, int]) -> list[str]:
+    notes = []
+    for name, value in assumed.items():
+        text = str(value).lower()
+        other = "true" if value is False else "N"
+        notes.append(f"assumed {name} = {text}, which no tensor tells; if it was not so: --set {name}={other}")
+    if filled:
+        notes.append(f"{len(filled)} batch counters that the file lacks are set to 0")
+    notes += [f"{count} tensors converted from {kind} to float32" for kind, count in converted.items()]
+    return notes
 
 
-def _is(config: ModelConfig, model: str) -> bool:
-    return model in (model_name(config), _kind_name(config))
-
-
-def _check_fit(found: _Found, source: Path) -> None:
-    """Compare every name and shape with the network's, before any number is read."""
-    expected = expected_shapes(found.config)
-    given = {name: view.shape for name, view in found.views.items()}
-    problems = [f"{name} is missing" for name in expected if name not in given and not name.endswith(_COUNTER)]
-    problems += [f"{shown(name)} is unknown" for name in given if name not in expected]
-    problems += [
-        f"{name} is {list(given[name])}, expected {list(shape)}"
-        for name, shape in expected.items()
-        if name in given and given[name] != shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise _unknown(source, "; ".join(problems[:3]) + more)
-
-
-def _materialise(
-    opened: TorchFile, found: _Found, source: Path
-) -> tuple[dict[str, Tensor], tuple[str, ...], dict[str, int]]:
-    """Read the numbers: float32 tensors in the network's order, counters filled in, element types converted."""
-    import torch
-
-    size = source.stat().st_size
-    claimed = sum(_bytes_of(view) for view in found.views.values())
-    if claimed > size:
-        raise _unknown(source, f"tensors of {claimed} bytes in a file of {size}: many share the same numbers")
-    tensors: dict[str, Tensor] = {}
-    filled: list[str] = []
-    converted: dict[str, int] = {}
-    for name in expected_shapes(found.config):
-        view = found.views.get(name)
-        if view is None:
-            tensors[name] = torch.zeros((), dtype=torch.int64)
-            filled.append(name)
-        elif name.endswith(_COUNTER):
-            tensors[name] = torch.tensor(int(opened.read(view)), dtype=torch.int64)
-        else:
-            kind = view.storage.dtype
-            tensors[name] = torch.from_numpy(_float32(opened.read(view), name, kind, source))
-            if kind != "float32":
-                converted[kind] = converted.get(kind, 0) + 1
-    return tensors, tuple(filled), converted
-
-
-def _bytes_of(view: TensorView) -> int:
-    elements = 1
-    for size in view.shape:
-        elements *= size
-    return elements * (2 if view.storage.dtype in ("float16", "bfloat16") else 4)
-
-
-def _float32(values: NDArray[Any], name: str, kind: str, source: Path) -> NDArray[np.float32]:
-    import numpy as np
-
-    if not kind.startswith(("float", "bfloat")):
-        raise _unknown(source, f"{name} holds {kind} numbers, expected floating point")
-    with np.errstate(over="ignore", invalid="ignore"):
-        narrow: NDArray[np.float32] = values.astype(np.float32)
-    wrong = narrow.size - int(np.isfinite(narrow).sum())
-    if wrong or (name.endswith("running_var") and bool((narrow < 0).any())):
-        raise CheckpointError(
-            f"cannot import {source}",
-            seen=f"{name} has {wrong} values that are NaN, infinite or beyond float32"
-            if wrong
-            else f"{name} has a negative variance",
-            cause="training diverged before this checkpoint was saved, or the file is damaged",
-            fix="import an earlier checkpoint of the run",
-        )
-    return narrow
-
-
-def _several(source: Path, chosen: list[_Found]) -> CheckpointError:
-    places = ", ".join(f"{_kind_name(found.config)} at {shown('/'.join(found.entry))}" for found in chosen[:4])
-    kinds = sorted({_kind_name(found.config) for found in chosen})
-    alone = len(kinds) == len(chosen)
-    return CheckpointError(
-        f"cannot import {source}",
-        seen=f"{len(chosen)} networks: {places}, expected one",
-        cause="the file holds a whole training state",
-        fix=f"vidgen import {source} OUT.safetensors --model {kinds[0]}"
-        if alone
-        else "save the one network to a file of its own: torch.save(saved['NAME'], 'G.pth')",
-    )
-
-
-def _unknown(source: Path, seen: str) -> CheckpointError:
-    return CheckpointError(
-        f"cannot import {source}",
-        seen=seen,
-        cause="the file does not hold a G3AN generator or discriminator as the official program saves it",
-        fix="vidgen import G_4900.pth OUT.safetensors   (give the file that the training program saved)",
-    )
+def _left_out(contents: Contents, found: FoundNetwork) -> list[str]:
+    others = contents.besides(found)
+    if not others:
+        return []
+    listed = ", ".join(f"{shown(place)[1:-1] or 'top level'} ({what})" for place, what in list(others.items())[:12])
+    more = f" and {len(others) - 12} more" if len(others) > 12 else ""
+    advice = "; --model imports another network" if len(contents.networks) > 1 else ""
+    return [f"not imported: {listed}{more}{advice}"]
