@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vidgen.errors import CheckpointError
 from vidgen.models.config import (
     CONFIGS,
@@ -13,6 +15,9 @@ from vidgen.models.official_g3an import infer_g3an_config, infer_g3an_discrimina
 from vidgen.models.official_reader import Shapes
 from vidgen.models.official_twostreamvan import infer_main_config, infer_twostreamvan_config
 from vidgen.models.safe_pickle import shown
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: What a name of each kind of network starts with; the first that is found decides.
 _FAMILIES = (
@@ -68,10 +73,18 @@ def kind_name(config: ModelConfig) -> str:
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every state-dict key of a network, in its order, with its size; allocates no weights. Needs torch."""
+    return {name: tuple(tensor.shape) for name, tensor in _weightless(config).state_dict().items()}
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The parameters among the keys, in the order of the network's ``parameters()``. Needs torch."""
+    return {name: tuple(tensor.shape) for name, tensor in _weightless(config).named_parameters()}
+
+
+def _weightless(config: ModelConfig) -> nn.Module:
     import torch
 
     from vidgen.models.registry import build_network
 
     with torch.device("meta"):
-        network = build_network(config)
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        return build_network(config)

@@ -131,7 +131,7 @@ def read_float32(
             f"cannot import {source}",
             seen=f"{name} has {wrong} values that are NaN, infinite or beyond float32"
             if wrong
-            else f"{name} has a negative variance",
+            else f"{name} has values below 0",
             cause="training diverged before this checkpoint was saved, or the file is damaged",
             fix="import an earlier checkpoint of the run",
         )
