@@ -291,3 +291,22 @@ def test_a_sound_generator_is_imported_beside_a_damaged_discriminator(tmp_path: 
     report = import_checkpoint(tmp_path / "g.pth", tmp_path / "g.safetensors")
     assert_same(tmp_path / "g.safetensors", networks["generator"])
     assert "no known network" in report.others["vid_discriminator"]
+
+
+FOREIGN: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
+    "DCGAN": ({"main.0.weight": (100, 64, 4, 4), "main.1.weight": (64,)}, r"is \[100, 64, 4, 4\], expected 5 axes"),
+    "MLP": ({"main.1.weight": (10, 3)}, "expected 4 axes"),
+    "ResNet": ({"conv1.weight": (8, 3, 7, 7), "layer1.0.bn1.weight": (8,)}, "2 tensors .'conv1.weight'"),
+    "a VAE": ({"contEnc.0.weight": (8, 3, 4, 4), "videoDec.0.weight": (8, 3, 4, 4)}, "no tensor contEnc.encode_cnn"),
+    "detached layers": ({"kernelGen.block2.0.weight": (16, 128, 3, 3)}, "no tensor contEnc"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("entry", [None, "generator", "state_dict"])
+def test_networks_of_other_programs_are_refused(tmp_path: Path, kind: str, entry: str | None) -> None:
+    shapes, message = FOREIGN[kind]
+    state = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    torch.save({entry: state, "iter": 3} if entry else state, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=message):
+        import_checkpoint(tmp_path / "x.pth", tmp_path / "x.safetensors")
