@@ -36,6 +36,7 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.source, self.cache, self.temporary = folder / "source", folder / "cache", folder / "temporary"
+        self.kernels = self.cache / "kernels"
         self.calls, self.compiler = folder / "calls", folder / "compiler"
         for each in (self.source, self.temporary):
             each.mkdir()
@@ -66,7 +67,7 @@ class Workshop:
         return sum("-shared" in line for line in self.calls.read_text().splitlines()) if self.calls.exists() else 0
 
     def libraries(self) -> list[Path]:
-        return sorted(self.cache.glob("*.so"))
+        return sorted(self.kernels.glob("*.so"))
 
 
 @pytest.fixture
@@ -86,11 +87,11 @@ def answer(library: Path) -> int:
 @needs_compiler
 def test_built_once_and_found_again(workshop: Workshop) -> None:
     first = build.build()
-    assert first.parent == workshop.cache
+    assert first.parent == workshop.kernels
     assert answer(first) == 42
     assert build.build() == first
     assert workshop.links() == 1
-    assert {path.name for path in workshop.cache.iterdir()} == {first.name, ".lock"}
+    assert {path.name for path in workshop.kernels.iterdir()} == {first.name, ".lock"}
 
 
 @needs_compiler
@@ -129,13 +130,13 @@ def test_killed_in_the_middle_leaves_nothing_that_counts(workshop: Workshop) -> 
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert any(path.name.startswith(".partial-") for path in workshop.cache.iterdir())
+    assert any(path.name.startswith(".partial-") for path in workshop.kernels.iterdir())
     assert workshop.libraries() == []
     workshop.write_compiler()
     # The compiler's text is part of no key, so this is the same library.
     library = build.build()
     assert answer(library) == 42
-    assert {path.name for path in workshop.cache.iterdir()} == {library.name, ".lock"}
+    assert {path.name for path in workshop.kernels.iterdir()} == {library.name, ".lock"}
 
 
 @needs_compiler
@@ -200,11 +201,11 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("VIDGEN_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "/some/cache")
-    assert build.cache_folder() == Path("/some/cache/vidgen")
+    assert build.cache_folder() == Path("/some/cache/vidgen/kernels")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert build.cache_folder() == tmp_path / ".cache" / "vidgen"
+    assert build.cache_folder() == tmp_path / ".cache" / "vidgen" / "kernels"
     monkeypatch.setenv("VIDGEN_CACHE", "~/mine")
-    assert build.cache_folder() == tmp_path / "mine"
+    assert build.cache_folder() == tmp_path / "mine" / "kernels"
 
 
 @needs_compiler

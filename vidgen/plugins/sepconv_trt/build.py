@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 def build() -> Path:
     """The shared library, from the cache or freshly compiled.
 
-    It is looked for and kept in ``$VIDGEN_CACHE``, ``$XDG_CACHE_HOME/vidgen`` or ``~/.cache/vidgen``, and where that
-    cannot be written in a folder of this user under the system's temporary folder.
+    It is looked for and kept in ``kernels`` under ``$VIDGEN_CACHE``, ``$XDG_CACHE_HOME/vidgen`` or ``~/.cache/vidgen``,
+    and where that cannot be written in a folder of this user under the system's temporary folder.
 
     Raises:
         MissingDependencyError: there is no working C++ compiler.
@@ -58,12 +58,12 @@ def build() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where built libraries are kept: ``$VIDGEN_CACHE``, else ``vidgen`` in the user's cache folder."""
+    """Where built libraries are kept: ``kernels`` in ``$VIDGEN_CACHE``, else in ``vidgen`` of the user cache folder."""
     if chosen := os.environ.get("VIDGEN_CACHE"):
-        return Path(chosen).expanduser().absolute()
+        return Path(chosen).expanduser().absolute() / "kernels"
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG standard: a relative path is to be ignored.
-    return (Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~/.cache"))) / "vidgen"
+    return (Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()) / "vidgen" / "kernels"
 
 
 def rebuild(broken: Path) -> Path:
