@@ -39,6 +39,7 @@ class Plan:
             last group is guarded.
         block: threads in x and y. pixels: of a thread, one below the other. chunk: taps worked on at once.
         pitch: floats from one row of the tile in shared memory to the next.
+        blocks: how many a multiprocessor is to hold at once; bounds the registers of a thread without spilling.
     """
 
     kernel: Kernel
@@ -49,6 +50,7 @@ class Plan:
     pixels: int
     chunk: int
     pitch: int
+    blocks: int
 
     @property
     def entry(self) -> str:
@@ -76,6 +78,7 @@ class Plan:
             "SEPCONV_BLOCK_X": str(self.block[0]),
             "SEPCONV_BLOCK_Y": str(self.block[1]),
             "SEPCONV_PITCH": str(self.pitch),
+            "SEPCONV_BLOCKS": str(self.blocks),
         }
 
 
@@ -96,7 +99,15 @@ class Launch:
 
 
 def launch_geometry(
-    kernel: Kernel, batch: Any, channels: Any, height: Any, width: Any, taps: int, dtype: DType, *, group: int | None = None
+    kernel: Kernel,
+    batch: Any,
+    channels: Any,
+    height: Any,
+    width: Any,
+    taps: int,
+    dtype: DType,
+    *,
+    group: int | None = None,
 ) -> Launch:
     """The launch of one kernel, and the plan it must have been compiled with.
 
@@ -141,6 +152,8 @@ def plan(kernel: Kernel, taps: int, dtype: DType, *, channels: Any = None, group
         pixels=pixels,
         chunk=chunk,
         pitch=_pitch(block[0] + chunk - 1, block[0], pixels),
+        # 80 registers a thread, or 102, or 128: about the fewest that spill nothing (docs/sepconv_cuda.md).
+        blocks=(768 if kernel == "forward" else 640 if small else 512) // (block[0] * block[1]),
     )
 
 

@@ -32,7 +32,7 @@ static __device__ __forceinline__ void add_window(const Tile& tile, const Planes
 
 // Tensors are contiguous: grad [N, C, H, W], vertical and horizontal [N, K, H, W], grad_input [N, C, H + K - 1, W + K - 1].
 // Sizes are those of grad.
-extern "C" __global__ void __launch_bounds__(sepconv::kThreads)
+extern "C" __global__ void __launch_bounds__(sepconv::kThreads, sepconv::kBlocks)
 SEPCONV_ENTRY(const sepconv::Stored* __restrict__ grad, const sepconv::Stored* __restrict__ vertical,
               const sepconv::Stored* __restrict__ horizontal, int channels, int height, int width,
               sepconv::Stored* __restrict__ grad_input) {

@@ -15,9 +15,9 @@ struct Work {
     Planes grad, input, vertical, horizontal;
     int channels;   // of the tensors
     int top, left;  // first pixel of the block
-    int y, x;       // pixel of the thread
+    int y, x;       // pixel of the thread; its nearest neighbour inside if it lies outside of the image
     int thread;
-    bool inside;  // whether that pixel exists
+    bool inside;  // whether the thread's pixel exists: only then is its result stored
 };
 
 // S[row][first .. first + TAPS) for the channels that the tile holds.
@@ -44,7 +44,7 @@ static __device__ __forceinline__ void add_taps(Tile& tile, Rows& rows, const Wo
     float sums[TAPS];
 #pragma unroll
     for (int i = 0; i < TAPS; ++i) {
-        taps[i] = work.inside ? load(work.horizontal.at(first + i, work.y, work.x)) : 0.0f;
+        taps[i] = load(work.horizontal.at(first + i, work.y, work.x));
         sums[i] = 0.0f;
     }
     for (int channel = 0; channel < work.channels; channel += kChannels) {
@@ -52,8 +52,7 @@ static __device__ __forceinline__ void add_taps(Tile& tile, Rows& rows, const Wo
         float grads[kChannels];
 #pragma unroll
         for (int offset = 0; offset < kChannels; ++offset) {
-            const bool exists = work.inside && offset < present;
-            grads[offset] = exists ? load(work.grad.at(channel + offset, work.y, work.x)) : 0.0f;
+            grads[offset] = offset < present ? load(work.grad.at(channel + offset, work.y, work.x)) : 0.0f;
         }
         for (int row = 0; row < kTaps; row += kChunk) {
             __syncthreads();  // all have read the previous chunk
@@ -62,7 +61,7 @@ static __device__ __forceinline__ void add_taps(Tile& tile, Rows& rows, const Wo
             for (int j = 0; j < smaller(kChunk, kTaps - row); ++j) {
                 float products[TAPS];
                 correlate<TAPS>(tile, grads, j, products);
-                const float weight = work.inside ? load(work.vertical.at(row + j, work.y, work.x)) : 0.0f;
+                const float weight = load(work.vertical.at(row + j, work.y, work.x));
                 float dot = 0.0f;
 #pragma unroll
                 for (int i = 0; i < TAPS; ++i) {
@@ -85,7 +84,7 @@ static __device__ __forceinline__ void add_taps(Tile& tile, Rows& rows, const Wo
 
 // Tensors are contiguous: grad [N, C, H, W], input [N, C, H + K - 1, W + K - 1], the others [N, K, H, W].
 // Sizes are those of grad.
-extern "C" __global__ void __launch_bounds__(sepconv::kThreads)
+extern "C" __global__ void __launch_bounds__(sepconv::kThreads, sepconv::kBlocks)
 SEPCONV_ENTRY(const sepconv::Stored* __restrict__ grad, const sepconv::Stored* __restrict__ input,
               const sepconv::Stored* __restrict__ vertical, const sepconv::Stored* __restrict__ horizontal, int channels,
               int height, int width, sepconv::Stored* __restrict__ grad_vertical,
@@ -106,6 +105,8 @@ SEPCONV_ENTRY(const sepconv::Stored* __restrict__ grad, const sepconv::Stored* _
     work.x = work.left + static_cast<int>(threadIdx.x);
     work.thread = static_cast<int>(threadIdx.y) * kBlockX + static_cast<int>(threadIdx.x);
     work.inside = work.vertical.holds(work.y, work.x);
+    work.y = smaller(work.y, height - 1);
+    work.x = smaller(work.x, width - 1);
     for (int tap = 0; tap < kTaps; ++tap) {
         rows[tap][work.thread] = 0.0f;
     }

@@ -24,6 +24,7 @@ constexpr int kPixels = SEPCONV_PIXELS;      // pixels of a thread, one below th
 constexpr int kBlockX = SEPCONV_BLOCK_X;
 constexpr int kBlockY = SEPCONV_BLOCK_Y;
 constexpr int kPitch = SEPCONV_PITCH;
+constexpr int kBlocks = SEPCONV_BLOCKS;  // blocks a multiprocessor is to hold, which bounds the registers of a thread
 
 constexpr int kThreads = kBlockX * kBlockY;
 constexpr int kOutputRows = kBlockY * kPixels;

@@ -15,18 +15,26 @@ struct Work {
     int y, x;              // first output pixel of the thread
 
     __device__ __forceinline__ bool holds(int pixel) const { return vertical.holds(y + pixel, x); }
+
+    // First of the pixel's taps. A pixel outside of the image takes those of its nearest neighbour inside, so that loads
+    // need no branch; it is not stored.
+    __device__ __forceinline__ const Stored* taps(const Planes& planes, int first, int pixel) const {
+        return planes.at(first, smaller(y + pixel, planes.height - 1), smaller(x, planes.width - 1));
+    }
 };
 
 // Adds what horizontal taps [first, first + TAPS) contribute, for all vertical taps.
 template <int TAPS>
 static __device__ __forceinline__ void add_taps(Tile& tile, const Work& work, int first, float (&sums)[kPixels][kChannels]) {
+    const long long plane = work.vertical.size();
     float taps[kPixels][TAPS];
 #pragma unroll
     for (int pixel = 0; pixel < kPixels; ++pixel) {
+        const Stored* source = work.taps(work.horizontal, first, pixel);
 #pragma unroll
         for (int i = 0; i < TAPS; ++i) {
-            taps[pixel][i] =
-                work.holds(pixel) ? load(work.horizontal.at(first + i, work.y + pixel, work.x)) : 0.0f;
+            taps[pixel][i] = load(source);
+            source += plane;
         }
     }
     for (int row = 0; row < kTaps; row += kChunk) {
@@ -40,8 +48,7 @@ static __device__ __forceinline__ void add_taps(Tile& tile, const Work& work, in
 #pragma unroll
             for (int pixel = 0; pixel < kPixels; ++pixel) {
                 const int tap = step - pixel;
-                const bool exists = tap >= 0 && tap < rows && work.holds(pixel);
-                weights[pixel] = exists ? load(work.vertical.at(row + tap, work.y + pixel, work.x)) : 0.0f;
+                weights[pixel] = tap >= 0 && tap < rows ? load(work.taps(work.vertical, row + tap, pixel)) : 0.0f;
             }
 #pragma unroll
             for (int channel = 0; channel < kChannels; ++channel) {
@@ -70,7 +77,7 @@ static __device__ __forceinline__ void add_taps(Tile& tile, const Work& work, in
 
 // Tensors are contiguous: input [N, C, H + K - 1, W + K - 1], vertical and horizontal [N, K, H, W], output [N, C, H, W].
 // Sizes are those of the output.
-extern "C" __global__ void __launch_bounds__(sepconv::kThreads)
+extern "C" __global__ void __launch_bounds__(sepconv::kThreads, sepconv::kBlocks)
 SEPCONV_ENTRY(const sepconv::Stored* __restrict__ input, const sepconv::Stored* __restrict__ vertical,
               const sepconv::Stored* __restrict__ horizontal, int channels, int height, int width,
               sepconv::Stored* __restrict__ output) {
