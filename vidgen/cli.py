@@ -11,7 +11,6 @@ import typer
 from vidgen import __version__
 from vidgen._console import Console, Result, command, run_app
 from vidgen._imports import require
-from vidgen.errors import SettingsError
 
 if TYPE_CHECKING:
     from vidgen.trainer.train import Tick
@@ -187,35 +186,38 @@ def _store_line(values: dict[str, Any]) -> str:
     return f"{values['path']}: {values['name']}, {values['clips']} clips, {values['frames']} frames of {size}"
 
 
+#: What to do with a trained model.
+_NEXT = {
+    "g3an": "vidgen export {} -o g3an.onnx",
+    "twostreamvan": "vidgen export {} -o twostreamvan.onnx",
+    "classifier": "vidgen score --classifier {} --engine ARTIFACT",
+}
+
+
 @command(app, "train")
 def train(
     console: Console,
-    model: Annotated[str, typer.Argument(help="g3an")],
-    data: Annotated[Path | None, _option("Clip store; built-in faces are made if left out.", "--data")] = None,
+    model: Annotated[str, typer.Argument(help="g3an, twostreamvan or classifier")],
+    data: Annotated[Path | None, _option("Clip store; built-in clips are made if left out.", "--data")] = None,
     out: Annotated[Path | None, _option("Folder of the run.", "--out")] = None,
-    preset: Annotated[str | None, _option("paper, small or smoke.", "--preset")] = None,
+    preset: Annotated[str | None, _option("small, smoke, or the reference's: paper, weizmann, ...", "--preset")] = None,
     steps: Annotated[int | None, _option("Steps in all.", "--steps")] = None,
     resume: Annotated[bool, _option("Go on from the last save.", "--resume")] = False,
     config: Annotated[Path | None, _option("TOML file of settings.", "-c", "--config")] = None,
     assignments: Annotated[list[str] | None, _option("One setting, key=value; may be repeated.", "--set")] = None,
 ) -> Result:
     """Train a model; a run that was killed goes on exactly with --resume."""
-    if model != "g3an":
-        raise SettingsError(
-            f"cannot train {model!r}",
-            seen=f"{model!r}, expected g3an",
-            cause="this version trains G3AN only",
-            fix="vidgen train g3an --preset small --out runs/g3an",
-        )
     from vidgen.settings import build_settings, parse_assignments, read_toml
-    from vidgen.trainer.settings import G3ANTrainSettings, preset_values, run_folder
+    from vidgen.trainer.families import family
+    from vidgen.trainer.run_settings import run_folder
 
+    kind = family(model)
     typed: dict[str, Any] = dict(parse_assignments(assignments or []))
     typed |= _given(data_path=data and str(data.absolute()), steps=steps)
     if out is not None:
         typed |= {"save_path": str(out.absolute().parent), "exp_name": out.absolute().name}
     layers = [
-        (f"preset {preset}", preset_values(preset) if preset else {}),
+        (f"preset {preset}", kind.preset(preset) if preset else {}),
         (str(config), read_toml(config) if config else {}),
         ("the command line", typed),
     ]
@@ -225,20 +227,19 @@ def train(
 
     if resume:
         changes = {key: value for _, layer in layers for key, value in layer.items()}
-        settings = resumed_settings(run_folder(changes), changes)
+        settings = resumed_settings(kind.settings, run_folder(kind.settings, changes), changes)
     else:
-        settings = build_settings(G3ANTrainSettings, *layers)
+        settings = build_settings(kind.settings, *layers)
     with console.progress("training") as advance:
 
         def listen(tick: Tick) -> None:
-            losses = f"D {tick.losses.D_vid_loss:.2f} G {tick.losses.G_vid_loss:.2f}"
             minutes = f"{tick.seconds_left / 60:.1f} min left"
-            advance(tick.step, tick.last_step, f"{tick.samples_a_second:.1f} samples/s {losses} {minutes}")
+            advance(tick.step, tick.last_step, f"{tick.samples_a_second:.1f} samples/s {tick.losses} {minutes}")
 
         report = run(settings, resume=resume, listen=listen, say=console.say)
     text = (
         f"{report.checkpoint}: step {report.step} after {report.seconds:.0f} s of training\n"
-        f"next: vidgen export {report.checkpoint} -o g3an.onnx"
+        f"next: {_NEXT[model].format(report.checkpoint)}"
     )
     return Result(dataclasses.asdict(report), text)
 

@@ -195,11 +195,11 @@ def _data(out: Path) -> dict[str, str]:
 def _train(out: Path, limit: dict[str, float]) -> dict[str, str]:
     from vidgen.settings import build_settings
     from vidgen.trainer.curves import draw_curves
-    from vidgen.trainer.settings import G3ANTrainSettings, preset_values
+    from vidgen.trainer.g3an_settings import PRESETS, G3ANTrainSettings
     from vidgen.trainer.train import train
 
     place = {"data_path": str(out / "faces"), "save_path": str(out), "exp_name": "run"}
-    report = train(build_settings(G3ANTrainSettings, ("preset", preset_values("small")), ("demo", place | limit)))
+    report = train(build_settings(G3ANTrainSettings, ("preset", PRESETS["small"]), ("demo", place | limit)))
     draw_curves(report.run, out / "curves.svg")
     return {"steps": str(report.step), "seconds": f"{report.seconds:.0f}"}
 

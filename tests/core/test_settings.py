@@ -9,7 +9,7 @@ import pytest
 
 from vidgen.errors import SettingsError
 from vidgen.settings import build_settings, parse_assignments, read_toml
-from vidgen.trainer.settings import G3ANTrainSettings
+from vidgen.trainer.g3an_settings import G3ANTrainSettings
 
 
 def test_the_same_object_comes_from_a_command_line_a_file_and_python(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vidgen.data.store import ClipStore, StoreWriter
 from vidgen.errors import DataError, TrainingError
 from vidgen.trainer.clips import (
+    WINDOW,
     StepSampler,
     WindowDataset,
     check_store,
@@ -66,7 +67,9 @@ def test_processes_share_out_the_same_batch() -> None:
 def test_batches_do_not_depend_on_the_number_of_workers(clips: Path, workers: int) -> None:
     def batches(workers: int) -> list[torch.Tensor]:
         sampler = StepSampler(9, 4, 0, 0, 0, 1)
-        return list(itertools.islice(window_batches(WindowDataset(clips, 0, (2, 3)), sampler, workers, False), 3))
+        return list(
+            itertools.islice(window_batches(WindowDataset(clips, 0, (2, 3)), clips, sampler, workers, False), 3)
+        )
 
     for here, there in zip(batches(0), batches(workers), strict=True):
         assert torch.equal(here, there)
@@ -92,7 +95,7 @@ def test_a_loading_process_that_dies_is_an_error_of_ours(clips: Path) -> None:
         def __getitem__(self, key: tuple[int, int]) -> torch.Tensor:
             raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
 
-    batches = window_batches(Dying(clips, 0, (1,)), StepSampler(9, 4, 0, 0, 0, 1), 0, False)
+    batches = window_batches(Dying(clips, 0, (1,)), clips, StepSampler(9, 4, 0, 0, 0, 1), 0, False)
     with pytest.raises(TrainingError, match="num_workers=0") as caught:
         next(batches)
     assert "Killed" in caught.value.seen
@@ -110,5 +113,6 @@ def test_stores_that_cannot_train_are_refused_with_the_way_out(
     tmp_path: Path, size: int, length: int, batch: int
 ) -> None:
     with pytest.raises(DataError) as caught:
-        check_store(_store(tmp_path / "store", size, length), batch)
+        store = _store(tmp_path / "store", size, length)
+        check_store(store, range(len(store)), WINDOW, batch)
     assert caught.value.fix

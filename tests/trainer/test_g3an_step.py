@@ -18,10 +18,10 @@ from vidgen.trainer.g3an import (
     Networks,
     Optimisers,
     train_step,
-    update_average,
     validation_noise,
     validation_videos,
 )
+from vidgen.trainer.recipe import update_average
 
 TINY = G3ANConfig(c_a=8, c_m=4, ch=2, use_attention=False)
 
@@ -52,9 +52,11 @@ def test_draws_depend_on_seed_and_step_alone() -> None:
     one = Draws.of_step(3, 7, 4, TINY, World())
     again = Draws.of_step(3, 7, 4, TINY, World())
     other = Draws.of_step(3, 8, 4, TINY, World())
+    seeded = Draws.of_step(4, 7, 4, TINY, World())
     assert torch.equal(one.za, again.za) and torch.equal(one.zm, again.zm)
     assert (one.real_frame, one.fake_frame) == (again.real_frame, again.fake_frame)
     assert not torch.equal(one.za, other.za)
+    assert not torch.equal(one.za, seeded.za)
 
 
 def test_processes_share_out_the_draws_of_one_batch() -> None:

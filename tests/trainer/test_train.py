@@ -20,8 +20,8 @@ from vidgen.data.store import ClipStore, StoreWriter
 from vidgen.errors import SettingsError, StorageError, TrainingError
 from vidgen.models.checkpoint import load_generator, read_info
 from vidgen.trainer.clips import mean_step
+from vidgen.trainer.g3an_settings import PRESETS, G3ANTrainSettings
 from vidgen.trainer.resume import resumed_settings
-from vidgen.trainer.settings import PRESETS, G3ANTrainSettings
 from vidgen.trainer.state import saved_steps
 from vidgen.trainer.train import train
 
@@ -79,7 +79,7 @@ def straight(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_resumed_after_three_steps_ends_with_the_same_bits(straight: Path, clips: Path, tmp_path: Path) -> None:
     train(_settings(tmp_path / "run", clips, steps=3))
-    report = train(resumed_settings(tmp_path / "run", {"steps": 6}), resume=True)
+    report = train(resumed_settings(G3ANTrainSettings, tmp_path / "run", {"steps": 6}), resume=True)
     assert report.step == 6
     _assert_same_run(straight, tmp_path / "run", 6)
 
@@ -94,7 +94,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(straight: Path, clip
     assert saved_steps(run)
     for late in [step for step in saved_steps(run) if step > 4]:  # a slow kill: step back so that there is work left
         (run / "models" / f"state_{late:08d}.pt").unlink()
-    train(resumed_settings(run, {"steps": 6}), resume=True)
+    train(resumed_settings(G3ANTrainSettings, run, {"steps": 6}), resume=True)
     _assert_same_run(straight, run, 6)
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_save_is_passed_over_for_the_one_before(straight: Path, clips:
     train(_settings(run, clips, steps=4, save_steps=2))
     path = run / "models" / "G_00000004.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    train(resumed_settings(run, {"steps": 6}), resume=True)
+    train(resumed_settings(G3ANTrainSettings, run, {"steps": 6}), resume=True)
     _assert_same_run(straight, run, 6)
 
 
@@ -149,7 +149,7 @@ def test_a_full_disk_is_named_and_keeps_the_last_save(straight: Path, clips: Pat
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "cannot write" in done.stderr
     assert saved_steps(run)[-1] == 3 and not list(run.rglob(".partial-*"))
-    train(resumed_settings(run, {"steps": 6}), resume=True)
+    train(resumed_settings(G3ANTrainSettings, run, {"steps": 6}), resume=True)
     _assert_same_run(straight, run, 6)
 
 
@@ -160,10 +160,10 @@ def test_a_continued_run_puts_its_folder_in_order(clips: Path, tmp_path: Path) -
     (run / "g3an.safetensors").unlink()
     (run / "models" / "state_00000004.pt").write_bytes(b"damaged")
     (run / "models" / ".partial-1-G_00000005.safetensors").write_bytes(b"half")
-    report = train(resumed_settings(run, {"steps": 3}), resume=True)
+    report = train(resumed_settings(G3ANTrainSettings, run, {"steps": 3}), resume=True)
     assert report.step == 3 and read_info(run / "g3an.safetensors").step == 3
     assert saved_steps(run) == [3] and not list(run.rglob(".partial-*"))
-    train(resumed_settings(run, {"steps": 5}), resume=True)
+    train(resumed_settings(G3ANTrainSettings, run, {"steps": 5}), resume=True)
     assert saved_steps(run) == [4, 5]
 
 
@@ -185,7 +185,7 @@ def test_tensorboard_counts_as_the_reference_and_loses_nothing_at_a_resume(clips
     """Iterations from 0 (epoch * iterations + i), grids at the number of the epoch that ended (spec g3an 3)."""
     run = tmp_path / "run"
     train(_settings(run, clips, steps=3, val_freq=1))
-    train(resumed_settings(run, {"steps": 6}), resume=True)
+    train(resumed_settings(G3ANTrainSettings, run, {"steps": 6}), resume=True)
     assert _scalars(run, "G_vid_loss") == [0, 1, 2, 3, 4, 5]
     assert sorted(set(_scalars(run, "generated_videos"))) == [0, 1, 2]  # two steps an epoch
 
@@ -221,17 +221,20 @@ def test_a_folder_with_a_run_is_not_overwritten(straight: Path, clips: Path) -> 
 
 def test_resuming_with_other_settings_or_data_is_refused(straight: Path, clips: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="g_lr"):
-        resumed_settings(straight, {"g_lr": 1.0})
+        resumed_settings(G3ANTrainSettings, straight, {"g_lr": 1.0})
     with StoreWriter(tmp_path / "other", name="other", height=64, width=64) as writer:
         for number in range(4):
             writer.add(np.zeros((20, 64, 64, 3), np.uint8), source=str(number), fps=25.0)
     with pytest.raises(TrainingError, match="other data"):
-        train(resumed_settings(straight, {"data_path": str(tmp_path / "other"), "steps": 8}), resume=True)
+        train(
+            resumed_settings(G3ANTrainSettings, straight, {"data_path": str(tmp_path / "other"), "steps": 8}),
+            resume=True,
+        )
 
 
 def test_resuming_nothing_says_how_to_start(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="starts it"):
-        resumed_settings(tmp_path / "none", {})
+        resumed_settings(G3ANTrainSettings, tmp_path / "none", {})
 
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]

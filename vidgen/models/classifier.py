@@ -9,9 +9,6 @@ from torch import Tensor, nn
 
 from vidgen.models.config import ClassifierConfig, TwoStreamVANDiscriminatorConfig
 
-#: The only clip length these networks take.
-CLIP_FRAMES = 10
-
 
 def _clip_layers(outputs: int, ndf: int, *, noise_slots: bool) -> nn.Sequential:
     """Five 3-D convolutions, 10 frames of 64x64 to one vector.

@@ -13,6 +13,8 @@ from vidgen.errors import SamplingError, SettingsError
 Dimension = int | str  # a fixed size, or the name of a dynamic one
 G3AN_MODES = ("1p2d", "2p1d", "3d")
 ATTENTION_MERGES = ("reference", "clean")
+#: Frames of the only clip length that TwoStreamVAN's video discriminator and the classifier take.
+CLIP_FRAMES = 10
 #: Heights of the scales at which TwoStreamVAN can apply motion.
 MASK_SIZES = (8, 16, 32, 64)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidgen.data.store import ClipStore
+from vidgen.data.windows import NO_CROP
 from vidgen.errors import DataError, TrainingError
+from vidgen.models.checkpoint import DataDescription
 
 #: Frames of a training window (spec g3an 4).
 WINDOW = 16
@@ -20,35 +23,38 @@ WINDOW = 16
 _ORDER, _WINDOWS = 1, 2
 
 
-def check_store(store: ClipStore, batch_size: int) -> None:
+def check_store(store: ClipStore, chosen: Sequence[int], frames: int, batch_size: int) -> None:
     """Refuse a store that cannot train: wrong size, too few or too short clips.
+
+    Args:
+        chosen: numbers of the clips to train on. frames: the fewest that a clip needs.
 
     Raises:
         DataError: with what to prepare instead.
     """
     info = store.info
     again = "vidgen data prepare SRC OUT --size 64"
-    if (info.height, info.width) != (64, 64):
+    if (info.height, info.width) != (64, 64) and info.crop == NO_CROP:
         raise DataError(
             f"cannot train on {store.path}",
             seen=f"frames of {info.width}x{info.height}, expected 64x64",
             cause="the store was prepared for another size",
             fix=again,
         )
-    short = [clip.source for clip in store.clips if clip.length < WINDOW]
+    short = [store.clips[number].source for number in chosen if store.clips[number].length < frames]
     if short:
         raise DataError(
             f"cannot train on {store.path}",
-            seen=f"{len(short)} clips of fewer than {WINDOW} frames, e.g. {short[0]}",
+            seen=f"{len(short)} clips of fewer than {frames} frames, e.g. {short[0]}",
             cause="the store was prepared without a lower limit",
-            fix=f"{again} --min-frames {WINDOW}",
+            fix=f"{again} --min-frames {frames}",
         )
-    if len(store) < batch_size:
+    if len(chosen) < batch_size:
         raise DataError(
             f"cannot train on {store.path}",
-            seen=f"{len(store)} clips, expected at least one batch of {batch_size}",
+            seen=f"{len(chosen)} clips, expected at least one batch of {batch_size}",
             cause="incomplete batches are dropped, so that no step would be made",
-            fix=f"--set batch_size={max(1, len(store))}, or prepare more clips",
+            fix=f"--set batch_size={max(1, len(chosen))}, or prepare more clips",
         )
 
 
@@ -61,6 +67,13 @@ def mean_step(store: ClipStore, frame_steps: Sequence[int]) -> float:
     """Frames from one frame of a window to the next, on average over clips and draws."""
     steps = [fitting_step(clip.length, step) for clip in store.clips for step in frame_steps]
     return sum(steps) / len(steps)
+
+
+def describe(store: ClipStore, step: float, labels: Sequence[str] | None = None) -> DataDescription:
+    """The data as a checkpoint tells it; a model sees only every ``step``-th frame, so it plays slower."""
+    info = store.info
+    names = tuple(info.labels if labels is None else labels)
+    return DataDescription(info.name, round(info.fps / step, 3), names, info.content_hash)
 
 
 def window_times(length: int, frame_steps: Sequence[int], generator: np.random.Generator) -> list[int]:
@@ -125,8 +138,10 @@ def _leave_ctrl_c_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def window_batches(dataset: WindowDataset, sampler: StepSampler, workers: int, pin_memory: bool) -> Iterator[Tensor]:
-    """Batches uint8 [B / world, 16, 64, 64, 3] for ever, loaded by ``workers`` processes (0: in this one).
+def window_batches(
+    dataset: Dataset[Any], store: Path, sampler: StepSampler, workers: int, pin_memory: bool
+) -> Iterator[Any]:
+    """Batches of a data set's items for ever, loaded by ``workers`` processes (0: in this one).
 
     Raises:
         TrainingError: a loading process ended or failed.
@@ -145,9 +160,9 @@ def window_batches(dataset: WindowDataset, sampler: StepSampler, workers: int, p
             batch = next(batches)
         except RuntimeError as error:  # what torch makes of anything that happens to a loading process
             raise TrainingError(
-                f"cannot load training windows from {dataset.store.path}",
+                f"cannot load training windows from {store}",
                 seen=str(error).strip().splitlines()[-1][:300],
                 cause="a loading process ran out of (shared) memory, or the clip store changed during the run",
-                fix=f"vidgen data show {dataset.store.path} --verify; then go on with --resume --set num_workers=0",
+                fix=f"vidgen data show {store} --verify; then go on with --resume --set num_workers=0",
             ) from error
         yield batch

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidgen.models.config import G3ANConfig
+from vidgen.data.store import ClipStore
+from vidgen.models.config import G3ANConfig, G3ANDiscriminatorConfig, ModelConfig
 from vidgen.models.g3an import Generator, ImageDiscriminator, VideoDiscriminator
-from vidgen.trainer.clips import WINDOW
+from vidgen.trainer.clips import WINDOW, WindowDataset, check_store, describe, mean_step, network_input
 from vidgen.trainer.distributed import World, average_gradients
+from vidgen.trainer.g3an_settings import G3ANTrainSettings
+from vidgen.trainer.journal import Journal
+from vidgen.trainer.recipe import Autocast, Place, Recipe, Say, average_of, frozen, noise_source, update_average
 
-
-@dataclass(frozen=True)
-class Losses:
-    """The four losses of a step, named as the reference logs them."""
-
-    D_vid_loss: float
-    D_img_loss: float
-    G_vid_loss: float
-    G_img_loss: float
+#: Stands for a step in the noise of the validation grid.
+_VALIDATION = 2**32 - 1
+#: The four losses of a step, named as the reference logs them.
+LOSSES = ("D_vid_loss", "D_img_loss", "G_vid_loss", "G_img_loss")
 
 
 @dataclass
@@ -40,7 +38,7 @@ class Networks:
     def create(cls, config: G3ANConfig, ch_d: int, *, averaged: bool) -> Networks:
         """Freshly initialised networks in training mode, from torch's global generator."""
         generator = Generator(config)
-        average = copy.deepcopy(generator).requires_grad_(False) if averaged else None
+        average = average_of(generator) if averaged else None
         return cls(generator, VideoDiscriminator(ch_d), ImageDiscriminator(ch_d), average)
 
     def named(self) -> dict[str, nn.Module]:
@@ -100,7 +98,7 @@ class Draws:
 
         Noise is drawn for the batch of all processes, of which this one takes its share.
         """
-        source = torch.Generator().manual_seed((seed << 32) + step)
+        source = noise_source(seed, step)
         real_frame, fake_frame = (int(torch.randint(WINDOW, (1,), generator=source)) for _ in range(2))
         za = torch.randn(batch_size, config.c_a, 1, 1, 1, generator=source)
         zm = torch.randn(batch_size, config.c_m, 1, 1, 1, generator=source)
@@ -125,7 +123,7 @@ def train_step(
     real: Tensor,
     draws: Draws,
     world: World = World(),  # noqa: B008 - a frozen value
-    autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    autocast: Autocast = contextlib.nullcontext,
 ) -> Tensor:
     """One iteration: both discriminators, then the generator against the updated discriminators.
 
@@ -156,7 +154,7 @@ def train_step(
 
     optimisers.generator.zero_grad()
     # The discriminators' own gradients would be thrown away: do not compute them.
-    with _frozen(judge_video), _frozen(judge_image):
+    with frozen(judge_video, judge_image):
         with autocast():
             video_logits, image_logits = judge_video(fake), judge_image(fake_image)
         generator_video = adversarial_loss(video_logits, True)
@@ -167,27 +165,9 @@ def train_step(
     return torch.stack((video_loss, image_loss, generator_video, generator_image)).detach()
 
 
-@contextlib.contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)
-
-
-@torch.no_grad()
-def update_average(average: Generator, generator: Generator, decay: float) -> None:
-    """Move the averaged generator towards the current one; buffers are copied."""
-    for mean, parameter in zip(average.parameters(), generator.parameters(), strict=True):
-        mean.lerp_(parameter, 1 - decay)
-    for buffer, value in zip(average.buffers(), generator.buffers(), strict=True):
-        buffer.copy_(value)
-
-
 def validation_noise(seed: int, config: G3ANConfig, n_za: int, n_zm: int) -> tuple[Tensor, Tensor]:
     """Noise of the validation grid, the same throughout a run: row i * n_zm + j is appearance i, motion j."""
-    source = torch.Generator().manual_seed((seed << 32) + 0xFFFFFFFF)
+    source = noise_source(seed, _VALIDATION)
     za = torch.randn(n_za, config.c_a, 1, 1, 1, generator=source)
     zm = torch.randn(n_zm, config.c_m, 1, 1, 1, generator=source)
     return za.repeat_interleave(n_zm, dim=0), zm.repeat(n_za, 1, 1, 1, 1)
@@ -206,3 +186,65 @@ def validation_videos(generator: Generator, za: Tensor, zm: Tensor, chunk: int =
     finally:
         generator.train(training)
     return torch.cat(parts)
+
+
+class G3ANRecipe(Recipe[G3ANTrainSettings]):
+    """G3AN for the training loop."""
+
+    def __init__(self, settings: G3ANTrainSettings, store: ClipStore, place: Place, say: Say) -> None:
+        super().__init__(settings, store, place, say)
+        check_store(store, range(len(store)), WINDOW, settings.batch_size)
+        _mention_short_clips(store, settings, say)
+        config = settings.generator_config
+        self.nets = Networks.create(config, settings.ch_d, averaged=settings.ema > 0)
+        self.nets.to(place.device)
+        self.adams = Optimisers.create(self.nets, settings.g_lr, settings.d_lr)
+        self.networks, self.optimisers = self.nets.named(), dict(self.adams.named())
+        self.dataset = WindowDataset(store.path, settings.random_seed, settings.frame_steps)
+        self.clips = len(store)
+        self.description = describe(store, mean_step(store, settings.frame_steps))
+        self.noise = validation_noise(settings.random_seed, config, settings.n_za_test, settings.n_zm_test)
+
+    @property
+    def published(self) -> str:
+        """The averaged generator where one is kept."""
+        return "G_ema" if self.nets.average else "G"
+
+    def saved_as(self, name: str) -> tuple[str, ModelConfig]:
+        """Model name and configuration of a network's checkpoint."""
+        if name in ("G", "G_ema"):
+            return "g3an", self.settings.generator_config
+        return "g3an_discriminator", G3ANDiscriminatorConfig("video" if name == "VD" else "image", self.settings.ch_d)
+
+    def step(self, number: int, batch: Tensor) -> Mapping[str, Tensor]:
+        """Update the three networks; ``batch`` is uint8 [B, 16, 64, 64, 3]."""
+        settings, place = self.settings, self.place
+        real = network_input(batch.to(place.device, non_blocking=True))
+        config = settings.generator_config
+        draws = Draws.of_step(settings.random_seed, number, settings.batch_size, config, place.world)
+        values = train_step(self.nets, self.adams, real, draws.to(place.device), place.world, place.autocast)
+        if self.nets.average:
+            update_average(self.nets.average, self.nets.generator, settings.ema)
+        return dict(zip(LOSSES, values, strict=True))
+
+    def validate(self, journal: Journal, step: int, epoch: int) -> None:
+        """Draw the grid of appearances and motions, min-max normalised as a whole as in the reference (spec g3an 3)."""
+        from vidgen.runtime.ranges import batch_minmax
+
+        videos = validation_videos(self.nets.average or self.nets.generator, *self.noise)
+        frames = batch_minmax(videos.float().numpy())
+        journal.videos("generated_videos", "grid", frames, self.settings.n_zm_test, step, epoch, self.description.fps)
+
+    def headline(self, losses: Mapping[str, float]) -> str:
+        """The two losses of the video game."""
+        return f"D {losses['D_vid_loss']:.2f} G {losses['G_vid_loss']:.2f}"
+
+
+def _mention_short_clips(store: ClipStore, settings: G3ANTrainSettings, say: Say) -> None:
+    longest = max(settings.frame_steps)
+    short = sum(clip.length < WINDOW * longest for clip in store.clips)
+    if short:
+        say(
+            f"{short} of {len(store)} clips have fewer than {WINDOW * longest} frames: "
+            f"where a step of {longest} does not fit, their windows take the largest that does"
+        )

@@ -6,17 +6,14 @@ import contextlib
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vidgen._files import atomic_file, storage_error
 from vidgen._imports import require
-from vidgen.trainer.g3an import Losses
 
 #: TensorBoard's default speed of videos.
 _TENSORBOARD_FPS = 4
@@ -61,31 +58,42 @@ class Journal:
         with atomic_file(self.path) as partial:
             partial.write_text("".join(kept), encoding="utf-8")
 
-    def record(self, step: int, epoch: int, losses: Losses, samples_a_second: float, seconds: float) -> None:
+    def record(
+        self, step: int, epoch: int, losses: Mapping[str, float], samples_a_second: float, seconds: float
+    ) -> None:
         """One line for a step: its losses, speed, and seconds of training so far."""
-        scalars = asdict(losses)
-        line = {"step": step, "epoch": epoch, **scalars, "samples_per_second": round(samples_a_second, 3)}
+        line = {"step": step, "epoch": epoch, **losses, "samples_per_second": round(samples_a_second, 3)}
         with self._writing():
             self.stream.write(json.dumps({**line, "seconds": round(seconds, 3)}) + "\n")
             self.stream.flush()
-            for name, value in scalars.items():
+            for name, value in losses.items():
                 self.tensorboard.add_scalar(name, value, step - 1)
 
-    def grid(self, videos: Tensor, columns: int, epoch: int, step: int, fps: float) -> Path:
-        """Log a validation grid as ``generated_videos`` and write it as ``val/grid_STEP.webp``.
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Numbers of a validation after ``step`` steps: a line of ``val/scores.jsonl``, and TensorBoard."""
+        path = self.run / "val" / "scores.jsonl"
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": step, **values}) + "\n")
+            for name, value in values.items():
+                self.tensorboard.add_scalar(name, value, step)
+
+    def videos(
+        self, tag: str, stem: str, videos: NDArray[np.uint8], columns: int, step: int, number: int, fps: float
+    ) -> Path:
+        """Show videos side by side: ``tag`` in TensorBoard at ``number``, and the file ``val/STEM_STEP.webp``.
 
         Args:
-            videos: raw network output, [n * columns, 3, T, H, W]; min-max normalised over the whole batch as the
-                reference does (spec g3an 3).
+            videos: [rows * columns, T, H, W, 3]; with T = 1 the file is a still picture.
         """
-        from vidgen.runtime.ranges import batch_minmax
         from vidgen.runtime.sinks.images import WebpSink
 
-        sheet = tile(batch_minmax(videos.float().numpy()), columns)
-        path = self.run / "val" / f"grid_{step:08d}.webp"
+        sheet = tile(videos, columns)
+        path = self.run / "val" / f"{stem}_{step:08d}.webp"
         WebpSink().write(path, sheet, fps)
         with self._writing():
-            self._tensorboard_video("generated_videos", sheet, epoch)
+            self._tensorboard_video(tag, sheet, number)
         return path
 
     def _tensorboard_video(self, tag: str, frames: NDArray[np.uint8], step: int) -> None:

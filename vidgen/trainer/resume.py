@@ -7,64 +7,67 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vidgen._files import storage_error, write_json
 from vidgen.errors import TrainingError, VidgenError
 from vidgen.settings import build_settings
 from vidgen.trainer import state
 from vidgen.trainer.journal import Journal
-from vidgen.trainer.settings import G3ANTrainSettings
+from vidgen.trainer.run_settings import RunSettings
 
+Settings = TypeVar("Settings", bound=RunSettings)
 #: The settings a run was last started with, beside its record.
 SETTINGS_NAME = "settings.json"
 
 
-def check_run_folder(run: Path, resume: bool) -> None:
+def check_run_folder(settings: RunSettings, resume: bool) -> None:
     """A new run needs a folder without saves, a continued one a folder with some.
 
     Raises:
         TrainingError: otherwise.
     """
+    run = settings.run
     if not resume and state.saved_steps(run):
         raise TrainingError(
             f"cannot start a run in {run}",
             seen=f"it holds a run saved at step {state.saved_steps(run)[-1]}",
             cause="an earlier run used the same folder",
-            fix=f"vidgen train g3an --out {run} --resume, or choose another --out",
+            fix=f"vidgen train {settings.MODEL} --out {run} --resume, or choose another --out",
         )
     if resume and not state.saved_steps(run):
         raise TrainingError(
             f"cannot resume {run}",
             seen=f"no save in {state.models_folder(run)}",
             cause="a wrong path, or the run stopped before its first save",
-            fix=f"vidgen train g3an --out {run}   (starts it)",
+            fix=f"vidgen train {settings.MODEL} --out {run}   (starts it)",
         )
 
 
-def resumed_settings(run: Path, changes: Mapping[str, Any]) -> G3ANTrainSettings:
+def resumed_settings(kind: type[Settings], run: Path, changes: Mapping[str, Any]) -> Settings:
     """The settings of a run with the changes a continuation may make.
 
     Raises:
         TrainingError: the run cannot be read, or a change would make it another run.
     """
-    stored = _stored(run)
+    stored = _stored(kind, run)
     place = {"save_path": str(run.parent), "exp_name": run.name}
-    now = build_settings(G3ANTrainSettings, ("the run", stored), ("the command line", {**changes, **place}))
+    now = build_settings(kind, ("the run", stored), ("the command line", {**changes, **place}))
     check_same_settings(now)
     return now
 
 
-def check_same_settings(settings: G3ANTrainSettings) -> None:
+def check_same_settings(settings: RunSettings) -> None:
     """Settings that continue the run in ``settings.run`` must train what it was started to train.
 
     Raises:
         TrainingError: the run cannot be read, or a setting differs that changes what is trained.
     """
-    earlier = build_settings(G3ANTrainSettings, ("the run", _stored(settings.run)))
+    kind = type(settings)
+    earlier = build_settings(kind, ("the run", _stored(kind, settings.run)))
     for field in dataclasses.fields(settings):
         before, after = getattr(earlier, field.name), getattr(settings, field.name)
-        if before != after and field.name not in G3ANTrainSettings.RESUMABLE:
+        if before != after and field.name not in kind.RESUMABLE:
             raise TrainingError(
                 f"cannot resume {settings.run} with other settings",
                 seen=f"{field.name} = {after!r}, expected {before!r} as the run was started",
@@ -73,24 +76,24 @@ def check_same_settings(settings: G3ANTrainSettings) -> None:
             )
 
 
-def _stored(run: Path) -> dict[str, Any]:
+def _stored(kind: type[RunSettings], run: Path) -> dict[str, Any]:
     path = run / SETTINGS_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("not a JSON object")
-        build_settings(G3ANTrainSettings, (str(path), values))
+        build_settings(kind, (str(path), values))
     except (OSError, ValueError, VidgenError) as error:
         raise TrainingError(
             f"cannot resume {run}",
             seen=f"{path}: {error}",
-            cause="a wrong path, or not a run of this version",
-            fix=f"vidgen train g3an --out {run}   (starts it)",
+            cause="a wrong path, or not a run of this model and version",
+            fix=f"vidgen train {kind.MODEL} --out {run}   (starts it)",
         ) from error
     return values
 
 
-def open_journal(settings: G3ANTrainSettings, step: int) -> Journal:
+def open_journal(settings: RunSettings, step: int) -> Journal:
     """Write the settings and open the record of a run that has come to ``step``.
 
     Raises:
@@ -104,7 +107,8 @@ def open_journal(settings: G3ANTrainSettings, step: int) -> Journal:
     if step == 0:
         # What a run that died before its first save left would be shown beside this one's.
         shutil.rmtree(settings.run / "log", ignore_errors=True)
-        (settings.run / "stats.jsonl").unlink(missing_ok=True)
+        for name in ("stats.jsonl", "val/scores.jsonl"):
+            (settings.run / name).unlink(missing_ok=True)
     journal = Journal(settings.run, step)
     journal.note(settings.to_dict())
     return journal

@@ -1,10 +1,11 @@
-"""Checkpoints of a run: three networks and one state file a save, from which training goes on exactly."""
+"""Checkpoints of a run: its networks and one state file a save, from which training goes on exactly."""
 
 from __future__ import annotations
 
 import io
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ import torch
 
 from vidgen._files import atomic_file, remove_partials, sha256
 from vidgen.errors import TrainingError
-from vidgen.models.checkpoint import CheckpointInfo, DataDescription, load_into, load_tensors, save_checkpoint
-from vidgen.models.config import G3ANDiscriminatorConfig, ModelConfig
-from vidgen.trainer.g3an import Networks, Optimisers
+from vidgen.models.checkpoint import CheckpointInfo, load_into, load_tensors, save_checkpoint
+from vidgen.trainer.recipe import Recipe
 
 FORMAT = 1
 _STATE_NAME = re.compile(r"^state_(\d+)\.pt$")
@@ -39,23 +39,11 @@ def _file(run: Path, name: str, step: int) -> Path:
     return models_folder(run) / f"{name}_{step:08d}.safetensors"
 
 
-def _configs(networks: Networks) -> dict[str, ModelConfig]:
-    generator = networks.generator.config
-    return {
-        "G": generator,
-        "G_ema": generator,
-        "VD": G3ANDiscriminatorConfig("video", networks.video_discriminator.ch),
-        "ID": G3ANDiscriminatorConfig("image", networks.image_discriminator.ch),
-    }
-
-
-def save(
-    run: Path, networks: Networks, optimisers: Optimisers, progress: Progress, data: DataDescription, keep: int
-) -> Path:
+def save(run: Path, recipe: Recipe[Any], progress: Progress) -> Path:
     """Save everything a run needs to go on, then drop checkpoints beyond the newest ``keep`` (0: none).
 
     The networks are written first, each atomically, and the state file that names their hashes last: a kill
-    at any instant leaves the last complete save usable. ``run/g3an.safetensors`` becomes the newest
+    at any instant leaves the last complete save usable. ``run/MODEL.safetensors`` becomes the newest
     generator (the averaged one where it is kept), the file to export and sample from.
 
     Returns:
@@ -65,11 +53,11 @@ def save(
         StorageError: a file cannot be written; earlier saves are intact.
     """
     hashes = {}
-    configs = _configs(networks)
-    for name, network in networks.named().items():
-        model = "g3an_discriminator" if isinstance(configs[name], G3ANDiscriminatorConfig) else "g3an"
+    for name, network in recipe.networks.items():
+        model, config = recipe.saved_as(name)
         path = _file(run, name, progress.step)
-        save_checkpoint(path, network.state_dict(), CheckpointInfo(model, configs[name], progress.step, data))
+        info = CheckpointInfo(model, config, progress.step, recipe.description)
+        save_checkpoint(path, network.state_dict(), info)
         hashes[name] = sha256(path)
     state = {
         "format": FORMAT,
@@ -77,26 +65,32 @@ def save(
         "seconds": progress.seconds,
         "data_hash": progress.data_hash,
         "networks": hashes,
-        "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.named().items()},
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in recipe.optimisers.items()},
+        "extra": recipe.extra_state(),
     }
     buffer = io.BytesIO()  # torch reports a full disk as an error of its own kind
     torch.save(state, buffer)
     with atomic_file(models_folder(run) / f"state_{progress.step:08d}.pt") as partial:
         partial.write_bytes(buffer.getbuffer())
-    latest = publish(run, networks, progress.step)
-    _drop_old(run, keep)
+    latest = publish(run, recipe, progress.step)
+    _drop_old(run, recipe.settings.keep)
     return latest
 
 
-def publish(run: Path, networks: Networks, step: int) -> Path:
-    """Make ``run/g3an.safetensors`` the generator of a save."""
-    latest = run / "g3an.safetensors"
+def published_file(run: Path, recipe: Recipe[Any]) -> Path:
+    """The file a run is known by: its newest generator."""
+    return run / f"{recipe.settings.MODEL}.safetensors"
+
+
+def publish(run: Path, recipe: Recipe[Any], step: int) -> Path:
+    """Make the file a run is known by the network of a save."""
+    latest = published_file(run, recipe)
     with atomic_file(latest) as partial:
-        shutil.copyfile(_file(run, "G_ema" if networks.average else "G", step), partial)
+        shutil.copyfile(_file(run, recipe.published, step), partial)
     return latest
 
 
-def tidy(run: Path, networks: Networks, step: int) -> None:
+def tidy(run: Path, recipe: Recipe[Any], step: int) -> None:
     """Put a run's folder in order before it goes on from a save: one process, before any is written.
 
     Damaged saves after it must not count as the newest, unfinished files of a kill are of no use, and the kill
@@ -106,7 +100,7 @@ def tidy(run: Path, networks: Networks, step: int) -> None:
         _drop(run, late)
     for folder in (run, models_folder(run)):
         remove_partials(folder)
-    publish(run, networks, step)
+    publish(run, recipe, step)
 
 
 def saved_steps(run: Path) -> list[int]:
@@ -128,8 +122,8 @@ def _drop(run: Path, step: int) -> None:
         path.unlink()
 
 
-def restore(run: Path, networks: Networks, optimisers: Optimisers) -> Progress:
-    """Load the newest complete save of a run into networks and optimisers.
+def restore(run: Path, recipe: Recipe[Any]) -> Progress:
+    """Load the newest complete save of a run into a recipe.
 
     A save whose files are incomplete or altered is passed over for the one before it.
 
@@ -138,15 +132,16 @@ def restore(run: Path, networks: Networks, optimisers: Optimisers) -> Progress:
     """
     tried = []
     for step in reversed(saved_steps(run)):
-        problem, state = _read_state(run, step, networks)
+        problem, state = _read_state(run, step, recipe.networks)
         if problem:
             tried.append(f"step {step}: {problem}")
             continue
-        for name, network in networks.named().items():
+        for name, network in recipe.networks.items():
             path = _file(run, name, step)
             load_into(network, load_tensors(path), path)
-        for name, optimiser in optimisers.named().items():
+        for name, optimiser in recipe.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+        recipe.load_extra_state(state.get("extra", {}))
         return Progress(step, float(state["seconds"]), str(state["data_hash"]))
     raise TrainingError(
         f"cannot resume {run}",
@@ -156,7 +151,7 @@ def restore(run: Path, networks: Networks, optimisers: Optimisers) -> Progress:
     )
 
 
-def _read_state(run: Path, step: int, networks: Networks) -> tuple[str, dict[str, Any]]:
+def _read_state(run: Path, step: int, networks: Iterable[str]) -> tuple[str, dict[str, Any]]:
     """The state of a save, or what is wrong with it."""
     path = models_folder(run) / f"state_{step:08d}.pt"
     try:
@@ -166,7 +161,7 @@ def _read_state(run: Path, step: int, networks: Networks) -> tuple[str, dict[str
         hashes: dict[str, str] = state["networks"]
     except Exception as error:  # torch raises many kinds for a damaged file; all mean the same here
         return f"{path.name} cannot be read ({type(error).__name__})", {}
-    for name in networks.named():
+    for name in networks:
         file = _file(run, name, step)
         if not file.is_file():
             return f"{file.name} is missing", {}
