@@ -1,0 +1,121 @@
+"""The commands that run artifacts: sample, score and bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from vidgen._console import Console, Result
+from vidgen.commands.options import Backend, Device, Frames, Seed, Threads, Trust, listed, make, option
+
+
+def sample(
+    console: Console,
+    engine: Annotated[Path, option("Artifact: .onnx or .safetensors checkpoint.", "--engine")],
+    out: Annotated[Path, option("Folder to write to.", "-o", "--out")],
+    n: Annotated[int | None, option("Number of videos (64).", "-n")] = None,
+    seed: Seed = None,
+    labels: Annotated[str | None, option("Class names, separated by commas.", "--labels")] = None,
+    grid: Annotated[str | None, option("NxM: N appearances x M motions, and a sheet.", "--grid")] = None,
+    frames: Frames = None,
+    format: Annotated[str | None, option("mp4, webp, gif, png (strip) or npy (mp4).", "--format")] = None,
+    range: Annotated[str | None, option("model, or batch-minmax as the reference (model).", "--range")] = None,
+    group: Annotated[int | None, option("Videos that batch-minmax takes together (64).", "--group")] = None,
+    shard: Annotated[str | None, option("i/n: every n-th video from the i-th, i from 0.", "--shard")] = None,
+    resume: Annotated[bool, option("Go on with an unfinished run.", "--resume")] = False,
+    batch: Annotated[int | None, option("Videos computed together.", "--batch")] = None,
+    backend: Backend = None,
+    device: Device = None,
+    threads: Threads = None,
+    encoders: Annotated[int | None, option("Threads that encode.", "--encoders")] = None,
+    fps: Annotated[float | None, option("Frames a second (those of the data).", "--fps")] = None,
+    crf: Annotated[int | None, option("Quality of mp4, 0 (exact) to 51.", "--crf")] = None,
+    pix_fmt: Annotated[str | None, option("Pixel format of mp4 (yuv420p).", "--pix-fmt")] = None,
+    quality: Annotated[int | None, option("Quality of webp, 1 to 100.", "--quality")] = None,
+    sheet: Annotated[bool, option("Overview images of a grid or of lengths.", "--sheet/--no-sheet")] = True,
+    trust: Trust = False,
+) -> Result:
+    """Sample videos from an artifact, in batches, resumably."""
+    options = {key: value for key, value in locals().items() if key not in ("console", "labels")}
+    from vidgen.runtime.jobs import sample as run
+    from vidgen.runtime.settings import SampleSettings
+
+    settings = make(SampleSettings, labels=listed(labels), **options)
+    with console.progress("sampling") as advance:
+        report = run(settings, advance)
+    made = f"{report.written} videos in {report.seconds:.1f} s ({report.videos_per_second:.1f} a second)"
+    kept = f", {report.kept} kept" if report.kept else ""
+    lines = [f"{report.out}: {made}{kept}", *(f"wrote {path}" for path in report.sheets)]
+    return Result(report.to_dict(), "\n".join(lines))
+
+
+def score(
+    console: Console,
+    protocol: Annotated[str, option("twostreamvan; clean and g3an come later.", "--protocol")],
+    classifier: Annotated[Path, option("Checkpoint of the classifier of actions.", "--classifier")],
+    engine: Annotated[list[Path] | None, option("Artifact to score; may be repeated.", "--engine")] = None,
+    videos: Annotated[
+        list[Path] | None, option("Folder of videos, or clip store (the ceiling); may be repeated.", "--videos")
+    ] = None,
+    n: Annotated[int | None, option("Clips of EACH CLASS (artifacts 900; videos: all).", "-n")] = None,
+    out: Annotated[Path | None, option("JSON report to write.", "-o", "--out")] = None,
+    seed: Seed = None,
+    batch: Annotated[int | None, option("Clips generated and classified together (32).", "--batch")] = None,
+    labels: Annotated[str | None, option("Class names in the classifier's order, if it has none.", "--labels")] = None,
+    first_frames: Annotated[
+        Path | None, option("Clip store: artifacts go on from the first frames of its clips.", "--first-frames")
+    ] = None,
+    passes: Annotated[int | None, option("Videos from each first frame (100).", "--passes")] = None,
+    split: Annotated[str | None, option("Clips of stores: held-out, train or all (held-out).", "--split")] = None,
+    held_out: Annotated[
+        float | None, option("Share held out of a store that does not say, as in training (0.1).", "--held-out")
+    ] = None,
+    split_seed: Annotated[int | None, option("Which clips that share is, as in training (0).", "--split-seed")] = None,
+    frame_step: Annotated[
+        int | None, option("Take each n-th frame of a store's clips, as in training (1).", "--frame-step")
+    ] = None,
+    replicates: Annotated[int | None, option("Resamplings behind intervals (1000; 0: none).", "--replicates")] = None,
+    backend: Backend = None,
+    device: Device = None,
+    threads: Threads = None,
+    trust: Trust = False,
+) -> Result:
+    """Score artifacts or videos by a protocol: accuracy, Inception Score and entropies of a classifier's answers."""
+    given = ("console", "protocol", "engine", "labels")
+    options = {key: value for key, value in locals().items() if key not in (*given, "given")}
+    from vidgen.bench.scores.score import score as run
+    from vidgen.bench.scores.score import score_settings
+
+    settings = make(score_settings(protocol), engines=engine, labels=listed(labels), **options)
+    with console.progress("scoring") as advance:
+        report = run(settings, advance)
+    wrote = f"\nwrote {out}" if out else ""
+    return Result(report.to_dict(), report.table() + wrote)
+
+
+def bench(
+    console: Console,
+    engine: Annotated[list[Path], option("Artifact, or ARTIFACT@BACKEND; may be repeated.", "--engine")],
+    out: Annotated[Path | None, option("Folder for bench.json and bench.md.", "-o", "--out")] = None,
+    backend: Annotated[list[str] | None, option("Backend to try; all installed if left out.", "--backend")] = None,
+    batch: Annotated[list[int] | None, option("Videos in a batch; may be repeated (1 and 8).", "--batch")] = None,
+    frames: Annotated[int | None, option("Frames of each video.", "--frames")] = None,
+    threads: Threads = None,
+    device: Device = None,
+    seconds: Annotated[float | None, option("Measuring time of each row, at least (5).", "--seconds")] = None,
+    min_runs: Annotated[int | None, option("Runs of each row, at least (20).", "--min-runs")] = None,
+    max_seconds: Annotated[float | None, option("Measuring time of each row, at most (60).", "--max-seconds")] = None,
+    rounds: Annotated[int | None, option("Slices the time is given in, taken in turn (5).", "--rounds")] = None,
+    warmup_seconds: Annotated[float | None, option("Longest warm-up (15).", "--warmup-seconds")] = None,
+    seed: Seed = None,
+) -> Result:
+    """Time artifacts and backends side by side, and compare what they make."""
+    options = {key: value for key, value in locals().items() if key not in ("console", "engine", "backend", "batch")}
+    from vidgen.bench.latency import bench as run
+    from vidgen.bench.settings import BenchSettings
+
+    settings = make(BenchSettings, engines=engine, backends=backend, batches=batch, **options)
+    with console.progress("timing") as advance:
+        report = run(settings, advance)
+    wrote = f"\nwrote {out}/bench.json and {out}/bench.md" if out else ""
+    return Result(report.to_dict(), report.table() + wrote, ok=report.ok)

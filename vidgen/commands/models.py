@@ -1,0 +1,122 @@
+"""The commands that train, import, export and verify models."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vidgen._console import Console, Result
+from vidgen._imports import require
+from vidgen.commands.options import given, make, option
+
+if TYPE_CHECKING:
+    from vidgen.trainer.train import Tick
+
+#: What to do with a trained model.
+_NEXT = {
+    "g3an": "vidgen export {} -o g3an.onnx",
+    "twostreamvan": "vidgen export {} -o twostreamvan.onnx",
+    "classifier": "vidgen score --classifier {} --engine ARTIFACT",
+}
+
+
+def train(
+    console: Console,
+    model: Annotated[str, typer.Argument(help="g3an, twostreamvan or classifier")],
+    data: Annotated[Path | None, option("Clip store; built-in clips are made if left out.", "--data")] = None,
+    out: Annotated[Path | None, option("Folder of the run.", "--out")] = None,
+    preset: Annotated[str | None, option("small, smoke, or the reference's: paper, weizmann, ...", "--preset")] = None,
+    steps: Annotated[int | None, option("Steps in all.", "--steps")] = None,
+    resume: Annotated[bool, option("Go on from the last save.", "--resume")] = False,
+    config: Annotated[Path | None, option("TOML file of settings.", "-c", "--config")] = None,
+    assignments: Annotated[list[str] | None, option("One setting, key=value; may be repeated.", "--set")] = None,
+) -> Result:
+    """Train a model; a run that was killed goes on exactly with --resume."""
+    from vidgen.settings import build_settings, parse_assignments, read_toml
+    from vidgen.trainer.families import family
+    from vidgen.trainer.run_settings import run_folder
+
+    kind = family(model)
+    typed: dict[str, Any] = dict(parse_assignments(assignments or []))
+    typed |= given(data_path=data and str(data.absolute()), steps=steps)
+    if out is not None:
+        typed |= {"save_path": str(out.absolute().parent), "exp_name": out.absolute().name}
+    layers = [
+        (f"preset {preset}", kind.preset(preset) if preset else {}),
+        (str(config), read_toml(config) if config else {}),
+        ("the command line", typed),
+    ]
+    require("torch", "train")
+    from vidgen.trainer.resume import resumed_settings
+    from vidgen.trainer.train import train as run
+
+    if resume:
+        changes = {key: value for _, layer in layers for key, value in layer.items()}
+        settings = resumed_settings(kind.settings, run_folder(kind.settings, changes), changes)
+    else:
+        settings = build_settings(kind.settings, *layers)
+    with console.progress("training") as advance:
+
+        def listen(tick: Tick) -> None:
+            minutes = f"{tick.seconds_left / 60:.1f} min left"
+            advance(tick.step, tick.last_step, f"{tick.samples_a_second:.1f} samples/s {tick.losses} {minutes}")
+
+        report = run(settings, resume=resume, listen=listen, say=console.say)
+    text = (
+        f"{report.checkpoint}: step {report.step} after {report.seconds:.0f} s of training\n"
+        f"next: {_NEXT[model].format(report.checkpoint)}"
+    )
+    return Result(dataclasses.asdict(report), text)
+
+
+def import_(
+    console: Console,
+    source: Annotated[Path, typer.Argument(help="Official .pth checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help=".safetensors to write.")],
+    model: Annotated[str | None, option("Network, where the file holds several.", "--model")] = None,
+) -> Result:
+    """Convert an official checkpoint; nothing in it is executed."""
+    from vidgen.models.official import import_checkpoint
+
+    report = import_checkpoint(source, destination, model=model)
+    sizes = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(report.config).items())
+    text = f"{report.destination}: {report.model} ({sizes}), {report.tensors} tensors"
+    return Result(report.to_dict(), text)
+
+
+def export(
+    console: Console,
+    checkpoint: Annotated[Path, typer.Argument(help=".safetensors checkpoint of a generator.")],
+    out: Annotated[Path | None, option(".onnx to write.", "-o", "--out")] = None,
+    engine: Annotated[Path | None, option("Engine to write; not in this version.", "--engine")] = None,
+    fp16: Annotated[bool, option("Type the graph to half precision.", "--fp16")] = False,
+    lowering: Annotated[str | None, option("cpu or tensorrt (cpu).", "--for")] = None,
+    output: Annotated[str | None, option("uint8 or float32 (uint8).", "--output")] = None,
+    frames: Annotated[int | None, option("Frames the artifact will be used for; also verified.", "--frames")] = None,
+    batch: Annotated[str | None, option("MIN:OPT:MAX; MIN and OPT are verified too.", "--batch")] = None,
+    gpu: Annotated[str | None, option("Architectures of an engine, e.g. sm_89.", "--gpu")] = None,
+    sepconv: Annotated[str | None, option("custom, standard or plugin; TwoStreamVAN only.", "--sepconv")] = None,
+    opset: Annotated[int | None, option("Opset of the ONNX file (20).", "--opset")] = None,
+) -> Result:
+    """Export a checkpoint and verify the artifact against it; what does not match is not written."""
+    options = {key: value for key, value in locals().items() if key != "console"}
+    from vidgen.export import ExportSettings
+    from vidgen.export import export as run
+
+    report = run(make(ExportSettings, **options), console.say)
+    return Result(report.to_dict(), str(report))
+
+
+def verify(
+    console: Console,
+    checkpoint: Annotated[Path, typer.Argument(help=".safetensors checkpoint.")],
+    artifact: Annotated[Path, typer.Argument(help=".onnx made from it.")],
+) -> Result:
+    """Compare an artifact with its checkpoint again; ends with 1 if they differ."""
+    from vidgen.export import verify as run
+
+    report = run(checkpoint, artifact)
+    return Result(report.to_dict(), str(report), ok=bool(report))
