@@ -95,7 +95,9 @@ class Emulator:
             if done.returncode:
                 raise EmulationError(done.stderr.strip() or f"{launch.plan.entry} ended with {done.returncode}")
             return {
-                result: np.frombuffer((folder / result).read_bytes(), dtype=outputs[result][1]).reshape(outputs[result][0])
+                result: np.frombuffer((folder / result).read_bytes(), dtype=outputs[result][1]).reshape(
+                    outputs[result][0]
+                )
                 for result in results
             }
 

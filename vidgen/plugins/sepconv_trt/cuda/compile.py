@@ -80,7 +80,7 @@ def compile_kernel(plan: Plan, architecture: str, *, compiler: Compiler = "nvrtc
         nvrtc = _nvrtc()
         version = "NVRTC {}.{}".format(*nvrtc.version)
         options += [f"--gpu-architecture={architecture}", "--ptxas-options=-v"]
-        made = nvrtc.compile(kernel_text(), f"{plan.entry}.cu", options)
+        made = nvrtc.compile(kernel_text(), f"{plan.entry}.{architecture}.cu", options)
         cubin, ptx, log = made.cubin, made.ptx, made.log
     return CompiledKernel(plan, architecture, version, cubin, ptx, _resources(plan, log))
 

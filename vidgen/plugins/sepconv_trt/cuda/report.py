@@ -8,14 +8,15 @@ from pathlib import Path
 
 from vidgen._files import atomic_file
 from vidgen.plugins.sepconv_trt.cuda.compile import ARCHITECTURES, CompiledKernel, compile_kernel
-from vidgen.plugins.sepconv_trt.cuda.source import kernel_text
+from vidgen.plugins.sepconv_trt.cuda.source import source_hash
 from vidgen.plugins.sepconv_trt.geometry import DTYPES, KERNELS, DType, Kernel, plan
 
 TAPS = (3, 5, 7, 13, 51)
+COMMAND = "python -m vidgen.plugins.sepconv_trt.cuda.report docs/sepconv_cuda.md"
 
 _HEAD = """# CUDA kernels of the separable convolution: what they cost
 
-Written by `python -m vidgen.plugins.sepconv_trt.cuda.report docs/sepconv_cuda.md`; do not edit. Compiled by {compiler} from kernel
+Written by `{command}`; do not edit. Compiled by {compiler} from kernel
 text `{digest}`. **Nobody has run these kernels on a GPU yet**: their numbers were checked by running the same text on
 a CPU (`tests/plugins/cuda`), which says nothing about speed.
 
@@ -29,8 +30,13 @@ ran out, summed over the architectures.
 
 
 def text_digest() -> str:
-    """Names the kernel text a table was made from."""
-    return hashlib.sha256(kernel_text().encode()).hexdigest()[:16]
+    """Names the kernel text, and the plans, a table was made from."""
+    hashes = "".join(source_hash(plan(*one)) for one in _plans())
+    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
+
+
+def _plans() -> list[tuple[Kernel, int, DType]]:
+    return [(kernel, taps, dtype) for kernel in KERNELS for taps in TAPS for dtype in DTYPES]
 
 
 def row(kernel: Kernel, taps: int, dtype: DType) -> str:
@@ -45,10 +51,14 @@ def table() -> str:
     Raises:
         MissingDependencyError: NVRTC is not installed.
     """
-    lines = [row(kernel, taps, dtype) for kernel in KERNELS for taps in TAPS for dtype in DTYPES]
+    lines = [row(*one) for one in _plans()]
     compiler = compile_kernel(plan("forward", 3, "float32"), ARCHITECTURES[0]).compiler
     head = _HEAD.format(
-        compiler=compiler, digest=text_digest(), columns=" | ".join(ARCHITECTURES), rule="---:|" * len(ARCHITECTURES)
+        command=COMMAND,
+        compiler=compiler,
+        digest=text_digest(),
+        columns=" | ".join(ARCHITECTURES),
+        rule="---:|" * len(ARCHITECTURES),
     )
     return head + "\n".join(lines) + "\n"
 
