@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from support import sepconv_models as models
 
 from vidgen.errors import BackendError, ExportError
 from vidgen.models.config import FramesRule, G3ANConfig, ModelInterface, TensorSpec
-from vidgen.plugins.sepconv_trt import onnx_form
+from vidgen.plugins.sepconv_trt import build, onnx_form
 from vidgen.plugins.sepconv_trt.ort_library import custom_op_library, is_needed
 from vidgen.runtime.backends import Backend
 from vidgen.runtime.backends.onnx_file import without_functions
@@ -26,6 +27,7 @@ from vidgen.runtime.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 OPSETS = (18, 20, 21)
+pytestmark = pytest.mark.skipif(not any(map(shutil.which, build.COMPILERS)), reason="needs a C++ compiler")
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray], *, kernel: bool, optimised: bool = True) -> np.ndarray:

@@ -37,8 +37,8 @@ VIDGEN_INLINE void multiply(const T* __restrict one, const T* __restrict other, 
 }
 
 // The sums over all taps for CHANNELS channels of one output row:
-//   sum over j, i of values[j % ring][channel][x + taps - 1 - i] * weights[j % ring][i][x]
-// where the two pointers of tap j are given by value_row(j) and weight_row(j).
+//   sum over j, i of value_row(j)[c * value_pitch + x + taps - 1 - i] * weight_row(j)[i * pitch + x]
+// with value_row already at the first of the channels.
 template <typename T, int L, int CHANNELS, int K, typename ValueRow, typename WeightRow>
 VIDGEN_INLINE void input_gradient_row(const InputGradient<T>& task, const Tile& tile, int64_t row, int64_t channel,
                                       int64_t value_pitch, const ValueRow& value_row, const WeightRow& weight_row) {

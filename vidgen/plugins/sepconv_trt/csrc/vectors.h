@@ -60,12 +60,12 @@ VIDGEN_INLINE void gather_taps(const T* first, int64_t plane, int64_t taps, T* p
   for (int64_t k = 0; k < taps; ++k) Lanes<T, L>::store(packed + k * L, Lanes<T, L>::load(first + k * plane));
 }
 
-// Calls body with the lanes that cover `width` columns in the least time, as an integral constant.
 template <int L>
 struct LaneCount {
   static constexpr int value = L;
 };
 
+// Calls body with the number of lanes that covers `width` columns in the least time, at most `width`.
 template <typename T, typename Body>
 void with_lanes(int64_t width, const Body& body) {
   constexpr int full = kVectorBytes / sizeof(T);
