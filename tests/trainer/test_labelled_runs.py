@@ -29,7 +29,8 @@ from vidgen.trainer.twostreamvan_settings import TwoStreamVANTrainSettings
 TINY: dict[str, Any] = {
     "batch_size": 2, "gf_dim": 2, "cont_dim": 4, "motion_dim": 4, "ndf_image": 2, "ndf_video": 2, "every_nth": 1,
     "pretrain_iters": 2, "motion_ratio_start": 0.5, "cont_ratio_start": 0.7, "cont_ratio_end": 0.7, "val_freq": 4,
-    "save_freq": 2, "val_clips": 2, "val_samples": 1, "total_iters": 4, "ema": 0.5, "sampling_iter_end": 150001, "classes": ("walk", "bend"),
+    "save_freq": 2, "val_clips": 2, "val_samples": 1, "total_iters": 4, "ema": 0.5, "sampling_iter_end": 150001,
+    "classes": ("walk", "bend"),
 }  # fmt: skip
 
 

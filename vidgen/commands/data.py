@@ -10,7 +10,6 @@ import typer
 from vidgen._console import Console, Result
 from vidgen.commands.options import Out, Overwrite, Seed, Size, Workers, make, option
 
-
 #: Help of the option that names how a source is arranged.
 _LAYOUTS = "auto, videos, frames, strips, voxceleb, weizmann, mug, mug2 or synaction (auto)."
 
