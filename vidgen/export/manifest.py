@@ -36,6 +36,9 @@ def rebuild_command(settings: ExportSettings) -> str:
         words += ["--frames", str(settings.frames)]
     if settings.batch is not None:
         words += ["--batch", settings.batch]
+    if settings.sepconv is not None:
+        words += ["--sepconv", settings.sepconv]
+    words += [f"--{name}" for name in ("masks", "conditional") if getattr(settings, name)]
     if settings.opset != DEFAULT_OPSET:
         words += ["--opset", str(settings.opset)]
     return shlex.join(words)
@@ -56,14 +59,17 @@ def draft(settings: ExportSettings) -> Manifest:
     Raises:
         CheckpointError: the checkpoint is missing, truncated or foreign.
         SamplingError: the model makes no videos of that many frames.
-        SettingsError: the checkpoint holds no generator.
+        SettingsError: the checkpoint holds no generator, or one without masks, or that takes no first frame.
     """
-    manifest = checkpoint_manifest(settings.checkpoint, settings.output)
+    manifest = checkpoint_manifest(
+        settings.checkpoint, settings.output, masks=settings.masks, conditional=settings.conditional
+    )
     return dataclasses.replace(
         manifest,
         interface=interface_for(settings, manifest),
         lowering=settings.lowering,
         opset=settings.opset,
+        sepconv=settings.separable if manifest.model == "twostreamvan" else "",
         rebuild=rebuild_command(settings),
     )
 

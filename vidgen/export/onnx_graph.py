@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,23 @@ LARGEST_FILE = 2**31 - 2**20
 
 
 class OnnxGraph:
-    """Collects nodes and initialisers in order; every name is given once."""
+    """Collects nodes and initialisers in order; every name is given once.
 
-    def __init__(self) -> None:
+    Args:
+        outer: the graph that this one will be inside of, as the body of a loop: no name is given in both, and a weight
+            that the outer graph has is taken from there.
+        copied: weights of up to this many bytes are written again instead.
+    """
+
+    def __init__(self, outer: OnnxGraph | None = None, *, copied: int = 0) -> None:
         self._onnx = require("onnx", "write .onnx files")
+        self._outer = outer
+        self._copied = copied
         self.nodes: list[Any] = []
         self.initializers: dict[str, NDArray[Any]] = {}
+        self._weights: dict[str, tuple[str, NDArray[Any]]] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
-        self._used: dict[str, int] = {}
+        self._used: dict[str, int] = outer._used if outer else {}
 
     def unique(self, name: str) -> str:
         """``name``, or ``name.1``, ``name.2``, ... where it is taken."""
@@ -37,8 +46,16 @@ class OnnxGraph:
 
     def weight(self, name: str, value: NDArray[Any]) -> str:
         """An initialiser under its own name; giving the same name twice means the same tensor."""
-        self.initializers.setdefault(name, value)
-        return name
+        if name not in self._weights:
+            if self._outer and name in self._outer._weights and value.nbytes > self._copied:
+                return self._outer.weight(name, value)
+            stored = self.unique(name)
+            self._weights[name] = (stored, value)
+            self.initializers[stored] = value
+        stored, known = self._weights[name]
+        if known.ctypes.data != value.ctypes.data:
+            raise ValueError(f"two weights of the name {name}")
+        return stored
 
     def constant(self, value: Any, dtype: str) -> str:
         """A small constant, shared by value."""
@@ -69,18 +86,47 @@ class OnnxGraph:
                         names[index] = new
 
     def prune(self, outputs: Sequence[str]) -> None:
-        """Drop nodes and initialisers that no output needs."""
+        """Drop nodes that no output needs."""
         needed = set(outputs)
         kept = []
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
                 kept.append(node)
-                needed.update(node.input)
+                needed.update(references(node))
         self.nodes = kept[::-1]
-        self.initializers = {name: value for name, value in self.initializers.items() if name in needed}
 
-    def build(self, interface: ModelInterface, opset: int, name: str, metadata: Mapping[str, str]) -> Any:
+    def body(self, name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Any:
+        """The GraphProto of the nodes so far that the outputs need, with their initialisers."""
+        self.prune([spec.name for spec in outputs])
+        return self._onnx.helper.make_graph(
+            self.nodes,
+            name,
+            [self._value_info(spec) for spec in inputs],
+            [self._value_info(spec) for spec in outputs],
+            self._tensors(),
+        )
+
+    def _tensors(self) -> list[Any]:
+        """The initialisers that the nodes need."""
+        needed = {name for node in self.nodes for name in references(node)}
+        return [
+            self._onnx.numpy_helper.from_array(value, name)
+            for name, value in self.initializers.items()
+            if name in needed
+        ]
+
+    def build(
+        self,
+        interface: ModelInterface,
+        opset: int,
+        name: str,
+        metadata: Mapping[str, str],
+        functions: Sequence[Any] = (),
+    ) -> Any:
         """The checked ModelProto.
+
+        Args:
+            functions: bodies of operators of other domains.
 
         Raises:
             ExportError: the file would be larger than an ONNX file can be, or the checker refuses the graph.
@@ -88,7 +134,8 @@ class OnnxGraph:
         from vidgen import __version__
 
         helper = self._onnx.helper
-        self.prune([interface.output.name])
+        outputs = (interface.output, *interface.extras)
+        self.prune([spec.name for spec in outputs])
         size = sum(value.nbytes for value in self.initializers.values())
         if size > LARGEST_FILE:
             raise ExportError(
@@ -97,15 +144,17 @@ class OnnxGraph:
                 cause="ONNX files without external data cannot be larger",
                 fix="train with a smaller width (ch)",
             )
-        tensors = [self._onnx.numpy_helper.from_array(value, key) for key, value in self.initializers.items()]
         graph = helper.make_graph(
             self.nodes, name, [self._value_info(spec) for spec in interface.inputs],
-            [self._value_info(interface.output)], tensors,
+            [self._value_info(spec) for spec in outputs], self._tensors(),
         )  # fmt: skip
+        domains = sorted({node.domain for inner in graphs(graph) for node in inner.node if node.domain})
         opsets = [helper.make_opsetid("", opset)]
         model = helper.make_model(
             graph,
-            opset_imports=opsets,
+            opset_imports=[*opsets, *(helper.make_opsetid(domain, 1) for domain in domains)],
+            functions=functions,
+            # Functions came with version 8 of the format, which every opset written here exceeds.
             ir_version=helper.find_min_ir_version_for(opsets),
             producer_name="vidgen",
             producer_version=__version__,
@@ -117,6 +166,25 @@ class OnnxGraph:
     def _value_info(self, spec: TensorSpec) -> Any:
         kind = self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
         return self._onnx.helper.make_tensor_value_info(spec.name, kind, list(spec.shape))
+
+
+def references(node: Any) -> set[str]:
+    """Names of the tensors a node reads, those that the graphs inside of it take from outside included."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            names |= {name for inner in attribute.g.node for name in references(inner)}
+            names |= {value.name for value in attribute.g.output}
+    return names
+
+
+def graphs(graph: Any) -> Iterator[Any]:
+    """A graph and every graph inside of its nodes, such as the body of a loop; outer ones first."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs(attribute.g)
 
 
 def check(model: Any) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
+
+import vidgen.plugins.sepconv_trt.op  # noqa: F401 - registers the operator
 
 if TYPE_CHECKING:
     from vidgen.export.to_onnx import Writer
@@ -30,10 +32,18 @@ class Padded:
     pads: tuple[int, ...]
 
 
+def at_step(sequence: Tensor, iteration: Tensor) -> Tensor:
+    """Element ``iteration`` (int64 scalar) of a sequence [S, ...]; whoever traces it wraps it, as one operation."""
+    return sequence.index_select(0, iteration.reshape(1)).squeeze(0)
+
+
+#: Our operator in ONNX (contracts 4).
+DOMAIN, SEPARABLE = "vidgen", "SeparableConvolution"
 #: The end of a slice that goes to the end.
 _END = 2**31 - 1
 Handler = Callable[["Writer", fx.Node], Any]
-#: Torch functions, names of tensor methods, and classes of modules that have an ONNX form here.
+#: Torch functions, names of tensor methods, and classes of modules that have an ONNX form here; layers with weights
+#: have theirs in ``onnx_layers``.
 FUNCTIONS: dict[Any, Handler] = {}
 METHODS: dict[str, Handler] = {}
 MODULES: dict[type[nn.Module], Handler] = {}
@@ -68,9 +78,17 @@ def _elementwise(kind: str) -> Handler:
     return handler
 
 
+def _elementwise_pair(kind: str) -> Handler:
+    def handler(writer: Writer, node: fx.Node) -> str:
+        return writer.emit(node, kind, [writer.name(node.args[0]), writer.name(node.args[1])])
+
+    return handler
+
+
 for _kind, _targets in {
     "Relu": (torch.relu, nn.ReLU),
     "Tanh": (torch.tanh, nn.Tanh),
+    "Sigmoid": (torch.sigmoid,),
     "Round": ("round",),
 }.items():
     _writes(*_targets)(_elementwise(_kind))
@@ -95,8 +113,43 @@ def _arithmetic(kind: str, compute: Callable[[int, int], int]) -> Handler:
 
 
 _writes(operator.add)(_arithmetic("Add", operator.add))
+_writes(operator.sub)(_elementwise_pair("Sub"))
 _writes(operator.mul)(_arithmetic("Mul", operator.mul))
 _writes(operator.floordiv)(_arithmetic("Div", operator.floordiv))
+_writes(operator.truediv)(_elementwise_pair("Div"))
+
+
+@_writes(operator.gt)
+def _greater(writer: Writer, node: fx.Node) -> str:
+    bound = writer.graph.constant(node.args[1], "int64")
+    return writer.emit(node, "Greater", [writer.name(node.args[0]), bound])
+
+
+@_writes(torch.where)
+def _where(writer: Writer, node: fx.Node) -> str:
+    return writer.emit(node, "Where", [writer.name(value) for value in node.args])
+
+
+@_writes(torch.addmm)
+def _addmm(writer: Writer, node: fx.Node) -> str:
+    added, left, right = (writer.name(value) for value in node.args)
+    return writer.emit(node, "Gemm", [left, right, added])
+
+
+@_writes(functional.embedding)
+def _embedding(writer: Writer, node: fx.Node) -> str:
+    index, table = (writer.name(value) for value in node.args)
+    return writer.emit(node, "Gather", [table, index], axis=0)
+
+
+@_writes(at_step)
+def _at_step(writer: Writer, node: fx.Node) -> str:
+    return writer.emit(node, "Gather", [writer.name(value) for value in node.args], axis=0)
+
+
+@_writes(torch.ops.vidgen.separable_convolution)
+def _separable_convolution(writer: Writer, node: fx.Node) -> str:
+    return writer.emit(node, SEPARABLE, [writer.name(value) for value in node.args], domain=DOMAIN)
 
 
 @_writes(operator.matmul, torch.matmul)
@@ -193,6 +246,12 @@ def _ones(writer: Writer, node: fx.Node) -> str:
     return writer.emit(node, "Expand", [one, writer.shape(node, [writer.argument(size) for size in node.args])])
 
 
+@_writes("new_ones", "new_zeros")
+def _new(writer: Writer, node: fx.Node) -> str:
+    value = writer.graph.constant([1.0 if node.target == "new_ones" else 0.0], "float32")
+    return writer.emit(node, "Expand", [value, writer.shape(node, writer.argument(node.args[1]))])
+
+
 @_writes("chunk")
 def _chunk(writer: Writer, node: fx.Node) -> list[str]:
     pieces, axis = _arguments(writer, node, chunks=1, dim=0)
@@ -216,12 +275,14 @@ def _cat(writer: Writer, node: fx.Node) -> str:
 
 @_writes(functional.pad)
 def _pad(writer: Writer, node: fx.Node) -> str | Padded:
-    (pairs,) = _arguments(writer, node, pad=None)
+    pairs, mode = _arguments(writer, node, pad=None, mode="constant")
     rank = writer.rank(node)
     before, after = [0] * rank, [0] * rank
     for index in range(len(pairs) // 2):
         before[rank - 1 - index], after[rank - 1 - index] = pairs[2 * index], pairs[2 * index + 1]
     name = writer.name(node.args[0])
+    if mode == "replicate":
+        return writer.emit(node, "Pad", [name, writer.ints(before + after)], mode="edge")
     to_convolutions = all(
         user.op == "call_module" and isinstance(writer.traced.get_submodule(str(user.target)), nn.Conv2d)
         for user in node.users
@@ -229,21 +290,3 @@ def _pad(writer: Writer, node: fx.Node) -> str | Padded:
     if to_convolutions and not any(before[:2] + after[:2]):
         return Padded(name, (*before[2:], *after[2:]))
     return writer.emit(node, "Pad", [name, writer.ints(before + after)])
-
-
-@_writes(nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)
-def _convolution(writer: Writer, node: fx.Node) -> str:
-    module = writer.traced.get_submodule(str(node.target))
-    assert isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d)
-    source = writer.argument(node.args[0])
-    pads = tuple(int(size) for size in module.padding) * 2
-    if isinstance(source, Padded):
-        pads = tuple(own + more for own, more in zip(pads, source.pads, strict=True))
-        source = source.name
-    inputs = [source, writer.parameter(f"{node.target}.weight")]
-    if module.bias is not None:
-        inputs.append(writer.parameter(f"{node.target}.bias"))
-    kind = "ConvTranspose" if isinstance(module, nn.ConvTranspose3d) else "Conv"
-    return writer.emit(
-        node, kind, inputs, kernel_shape=list(module.kernel_size), strides=list(module.stride), pads=list(pads)
-    )

@@ -17,6 +17,7 @@ from vidgen.errors import ExportError, SettingsError
 from vidgen.export import manifest as manifests
 from vidgen.export import verify as verification
 from vidgen.export.onnx_graph import DEFAULT_OPSET, OPSETS
+from vidgen.models.config import ModelInterface
 from vidgen.runtime.manifest import ArrowCheck, Manifest, Precision, manifest_path, write_manifest
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 LOWERINGS = ("cpu", "tensorrt")
 OUTPUTS = ("uint8", "float32")
+#: Forms of the separable convolution (contracts 4): our operator with its function body, standard operators only, our
+#: operator alone (for TensorRT with the plugin: in its parsers a function body goes before a plugin).
+SEPCONVS = ("custom", "standard", "plugin")
 #: Largest batch that an export is verified at.
 LARGEST_BATCH = 64
 
@@ -39,7 +43,9 @@ class ExportSettings:
         output: ``uint8`` frames or the ``float32`` network output.
         frames: of each video where the artifact's user asks for no number; the model's own when None. Verified.
         batch: ``"MIN:OPT:MAX"``. An .onnx takes any batch; MIN and OPT are verified too.
-        gpu: architectures of an engine. sepconv: form of the separable convolution, of TwoStreamVAN.
+        gpu: architectures of an engine.
+        sepconv: form of TwoStreamVAN's separable convolution: ``custom`` (when None), ``standard`` or ``plugin``.
+        masks: TwoStreamVAN's masks as further outputs. conditional: a first frame takes the place of ``z_content``.
         opset: ONNX operator set, 18 to 21.
 
     Raises:
@@ -57,6 +63,8 @@ class ExportSettings:
     batch: str | None = None
     gpu: str | None = None
     sepconv: str | None = None
+    masks: bool = False
+    conditional: bool = False
     opset: int = DEFAULT_OPSET
 
     def __post_init__(self) -> None:
@@ -72,6 +80,8 @@ class ExportSettings:
             raise _bad(
                 "gpu", self.gpu, "nothing", "it names architectures of engines, which this version does not build"
             )
+        if self.sepconv is not None and self.sepconv not in SEPCONVS:
+            raise _bad("sepconv", self.sepconv, " or ".join(SEPCONVS), "a typing error")
         if self.frames is not None and self.frames < 1:
             raise _bad("frames", self.frames, "at least 1", "a video has frames")
         if self.batch is not None:
@@ -99,6 +109,11 @@ class ExportSettings:
                 cause="the suffix tells every other command what the file is",
                 fix=f"use -o {self.out.with_suffix('.onnx') if self.out.name else 'MODEL.onnx'}",
             )
+
+    @property
+    def separable(self) -> str:
+        """The form of the separable convolution, of models that have one."""
+        return self.sepconv or SEPCONVS[0]
 
     @property
     def path(self) -> Path:
@@ -191,7 +206,7 @@ def export(settings: ExportSettings, say: Say = lambda _: None) -> ExportReport:
         say("running the checkpoint in torch to compare with")
         batches = parse_batch(settings.batch)[:2] if settings.batch else ()
         cases = verification.cases_for(draft.interface, [size for size in batches if size <= LARGEST_BATCH])
-        expected = verification.references(settings.checkpoint, cases)
+        expected = verification.references(settings.checkpoint, cases, draft.interface)
         manifest = _verified(settings, draft, model, expected, partial, say)
         write_manifest(settings.path, manifest)
     paths = (settings.path, manifest_path(settings.path))
@@ -199,14 +214,7 @@ def export(settings: ExportSettings, say: Say = lambda _: None) -> ExportReport:
 
 
 def _check_family(settings: ExportSettings, draft: Manifest) -> None:
-    if draft.model != "g3an":
-        raise ExportError(
-            f"cannot export {settings.checkpoint}",
-            seen=f"a {draft.model} model, expected g3an",
-            cause="this version exports G3AN generators only",
-            fix="vidgen export G3AN_CHECKPOINT.safetensors -o MODEL.onnx",
-        )
-    if settings.sepconv is not None:
+    if draft.model == "g3an" and settings.sepconv is not None:
         raise _bad("sepconv", settings.sepconv, "nothing", "a G3AN has no separable convolutions")
 
 
@@ -232,8 +240,38 @@ def _write_onnx(settings: ExportSettings, draft: Manifest) -> Any:
         "vidgen.lowering": settings.lowering,
         "vidgen.checkpoint": draft.checkpoint_sha256,
     }
+    common: dict[str, Any] = {"opset": settings.opset, "name": draft.model, "metadata": metadata}
+    if draft.model == "twostreamvan":
+        return write_path(generator, draft.interface, settings.lowering, settings.separable, **common)
     module = lower(generator, settings.lowering, settings.output)
-    return to_onnx(module, draft.interface, opset=settings.opset, name=draft.model, metadata=metadata)
+    return to_onnx(module, draft.interface, **common)
+
+
+def write_path(
+    generator: Any, interface: ModelInterface, lowering: str, sepconv: str, *, opset: int, **rest: Any
+) -> Any:
+    """TwoStreamVAN's sampling path as ONNX, with the function body of the separable convolution or without any."""
+    from vidgen.export.loop import loop_to_onnx
+    from vidgen.export.sampling_path import SamplingPath
+    from vidgen.plugins.sepconv_trt.onnx_form import inline_standard, make_function
+
+    path = SamplingPath(generator, interface, lowering)
+    function = make_function(generator.config.ac_kernel, opset)
+    model = loop_to_onnx(path, interface, opset=opset, functions=[function], **rest)
+    return inline_standard(model) if sepconv == "standard" else model
+
+
+def _serialised(model: Any, *, body: bool) -> bytes:
+    """The bytes of a model, with or without the bodies of our own operators."""
+    import onnx
+
+    if not body:
+        bare = onnx.ModelProto()
+        bare.CopyFrom(model)
+        del bare.functions[:]
+        model = bare
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
 
 
 def _verified(
@@ -254,7 +292,7 @@ def _verified(
 
             say("typing the graph to half precision")
             model, precision = to_half(model)
-        partial.write_bytes(model.SerializeToString(deterministic=True))
+        partial.write_bytes(_serialised(model, body=draft.sepconv != "plugin"))
         manifest = dataclasses.replace(draft, precision=precision)
         say(f"comparing the {kind} graph with the checkpoint")
         outcome = verification.compare(verification.arrow_name(manifest), partial, manifest, expected)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from vidgen.models.g3an import Generator
 
+Module = TypeVar("Module", bound=nn.Module)
 Convolution = nn.ConvTranspose3d | nn.Conv3d
 
 
@@ -55,6 +56,35 @@ def _fold_sequence(layers: nn.Sequential) -> None:
         bias = convolution.state_dict()["bias"].double() - statistics["running_mean"]
         layers[index] = _plain(convolution, weight, bias * scale + statistics["bias"])
         layers[index + 1] = nn.Identity()
+
+
+def fold_batch_norms(module: Module) -> Module:
+    """Fold each batch norm, in evaluation mode, into the layer before it; changes the module and returns it."""
+    for layers in module.modules():
+        if not isinstance(layers, nn.Sequential):
+            continue
+        for index in range(1, len(layers)):
+            if isinstance(layers[index], nn.BatchNorm1d | nn.BatchNorm2d):
+                _fold(layers[index - 1], layers[index])
+                layers[index] = nn.Identity()
+    return module
+
+
+def _fold(layer: nn.Module, norm: nn.Module) -> None:
+    """Scale a layer's outputs and shift them, in float64, as the batch norm would."""
+    if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) or not isinstance(
+        norm, nn.BatchNorm1d | nn.BatchNorm2d
+    ):
+        raise TypeError(f"expected a layer and its norm, found {layer} and {norm}")
+    statistics = {name: value.double() for name, value in norm.state_dict().items()}
+    scale = statistics["weight"] / torch.sqrt(statistics["running_var"] + norm.eps)
+    shift = statistics["bias"] - statistics["running_mean"] * scale
+    if layer.bias is not None:
+        shift = shift + layer.bias.double() * scale
+    axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+    shape = [-1 if i == axis else 1 for i in range(layer.weight.dim())]
+    layer.weight = nn.Parameter((layer.weight.double() * scale.reshape(shape)).float(), requires_grad=False)
+    layer.bias = nn.Parameter(shift.float(), requires_grad=False)
 
 
 class PlainGenerator(Generator):

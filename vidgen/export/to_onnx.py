@@ -16,8 +16,9 @@ from torch import Tensor, fx, nn
 
 from vidgen.errors import ExportError
 from vidgen.export.onnx_graph import OnnxGraph
+from vidgen.export.onnx_layers import LAYERS
 from vidgen.export.onnx_operators import FUNCTIONS, METHODS, MODULES, Dimension, Handler, Padded
-from vidgen.models.config import ModelInterface
+from vidgen.models.config import ModelInterface, TensorSpec
 
 #: Batch size and motion length of the shape probes: sizes that change between them are dynamic.
 PROBES = ((2, 3), (3, 5), (5, 2))
@@ -34,19 +35,31 @@ def to_onnx(module: nn.Module, interface: ModelInterface, *, opset: int, name: s
     Raises:
         ExportError: an operation has no ONNX form here, or the checker refuses the graph.
     """
-    traced = fx.symbolic_trace(module)
-    writer = Writer(traced, interface)
-    writer.run()
-    return writer.graph.build(interface, opset, name, metadata)
+    graph = OnnxGraph()
+    writer = Writer(module, interface.inputs, graph, unnamed=interface.output.name)
+    (output,) = writer.run([spec.name for spec in interface.inputs])
+    graph.rename(output, interface.output.name)
+    return graph.build(interface, opset, name, metadata)
 
 
 class Writer:
-    """Walks over a traced module; ``values`` holds what each operation became."""
+    """Walks over a traced module and adds what it does to a graph; ``values`` holds what each operation became.
 
-    def __init__(self, traced: fx.GraphModule, interface: ModelInterface) -> None:
-        self.traced = traced
-        self.interface = interface
-        self.graph = OnnxGraph()
+    Args:
+        module: traceable, frozen, on the CPU.
+        inputs: what it takes, in order; shapes may name dynamic axes.
+        graph: to add to. prefix: of the names of the nodes.
+        unnamed: names nodes of which nothing tells where they belong; ``prefix`` when "".
+    """
+
+    def __init__(
+        self, module: nn.Module, inputs: Sequence[TensorSpec], graph: OnnxGraph, *, prefix: str = "", unnamed: str = ""
+    ) -> None:
+        self.traced = fx.symbolic_trace(module)
+        self.inputs = inputs
+        self.graph = graph
+        self.prefix = prefix
+        self.unnamed = unnamed
         self.values: dict[fx.Node, Any] = {}
         self._dimensions: dict[tuple[str, int], Dimension] = {}
         self._sizes = self._probe()
@@ -57,10 +70,11 @@ class Writer:
         from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
         shapes: dict[fx.Node, list[tuple[int, ...]]] = {}
+        dynamic = {axis for spec in self.inputs for axis in spec.shape if isinstance(axis, str)}
         for batch, length in PROBES:
-            sizes = {"batch": batch, self.interface.frames.dimension: length}
+            sizes = {axis: batch if axis == "batch" else length for axis in dynamic}
             with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-                inputs = [torch.empty(spec.resolve(**sizes)) for spec in self.interface.inputs]
+                inputs = [torch.empty(spec.resolve(**sizes), dtype=getattr(torch, spec.dtype)) for spec in self.inputs]
             FakeTensorProp(self.traced, mode).propagate_dont_convert_inputs(*inputs)
             for node in self.traced.graph.nodes:
                 value = node.meta.get("val")
@@ -68,24 +82,31 @@ class Writer:
                     shapes.setdefault(node, []).append(tuple(value.shape))
         return {node: tuple(zip(*probed, strict=True)) for node, probed in shapes.items()}
 
-    def run(self) -> None:
-        """Translate every operation."""
-        inputs = iter(self.interface.inputs)
+    def run(self, inputs: Sequence[str]) -> list[str]:
+        """Translate every operation; returns the names of the tensors that the module returns.
+
+        Args:
+            inputs: the tensors it is applied to.
+        """
+        given = iter(inputs)
+        results: list[str] = []
         for node in self.traced.graph.nodes:
             if node.op == "placeholder":
-                self.values[node] = next(inputs).name
+                self.values[node] = next(given)
             elif node.op == "get_attr":
                 self.values[node] = self.parameter(node.target)
             elif node.op == "output":
-                self.graph.rename(self.name(node.args[0]), self.interface.output.name)
+                returned = node.args[0]
+                results = [self.name(value) for value in (returned if isinstance(returned, tuple) else (returned,))]
             else:
                 self.values[node] = self._handler(node)(self, node)
+        return results
 
     def _handler(self, node: fx.Node) -> Handler:
         table: dict[Any, Handler] = {"call_method": METHODS, "call_function": FUNCTIONS}.get(node.op, {})
         key: Any = node.target
         if node.op == "call_module":
-            table, key = MODULES, type(self.traced.get_submodule(str(node.target)))
+            table, key = MODULES | LAYERS, type(self.traced.get_submodule(str(node.target)))
         if key not in table:
             raise ExportError(
                 "cannot write the model as ONNX",
@@ -99,11 +120,13 @@ class Writer:
         """The dotted path of the part of the module that the operation is in."""
         stack = node.meta.get("nn_module_stack")
         if stack:
-            return str(list(stack)[-1])
+            return self.prefix + str(list(stack)[-1])
+        if not self.unnamed:
+            return self.prefix.removesuffix(".")
         # A method other than forward leaves no mark; what the operation works on tells where it belongs.
         source = self.values.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
         name = source.name if isinstance(source, Dimension | Padded) else source
-        return (name.rpartition("/")[0] if isinstance(name, str) else "") or self.interface.output.name
+        return (name.rpartition("/")[0] if isinstance(name, str) else "") or self.unnamed
 
     def parameter(self, target: object) -> str:
         """A parameter or buffer as an initialiser of the same name."""

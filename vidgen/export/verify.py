@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 
 from vidgen._imports import require
 from vidgen.errors import ArtifactError, VerificationError
+from vidgen.export.onnx_graph import graphs
 from vidgen.models.config import ModelInterface
+from vidgen.plugins.sepconv_trt.ort_library import custom_op_library, is_needed
 from vidgen.runtime.backends import open_backend
 from vidgen.runtime.backends.base import Backend
 from vidgen.runtime.latents import latents
@@ -27,6 +30,8 @@ LEVELS = 127.5
 CASES = ((1, 1), (3, 1), (1, 3), (2, 2))
 #: Above this share of values at the ends of the range, a network is no good, and rounding alone flips values.
 SATURATED = 0.95
+#: Below this many grey levels from frame to frame, videos do not move enough to tell one motion from another.
+STILL = 0.05
 #: Seed of the noise, so that a failure can be repeated.
 SEED = 2020
 
@@ -62,22 +67,28 @@ def tolerance_for(manifest: Manifest) -> Tolerance:
 
 @dataclass(frozen=True)
 class Case:
-    """One run: ``batch`` videos from motion latents of ``length``."""
+    """One run: ``batch`` videos from motion latents of ``length``, whose dynamic axis is called ``dimension``."""
 
     batch: int
     length: int
+    dimension: str = "time"
 
     def __str__(self) -> str:
-        return f"batch {self.batch}, time {self.length}"
+        return f"batch {self.batch}, {self.dimension} {self.length}"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the checkpoint makes of one case: raw float32 videos [B, 3, F, H, W], computed by plain torch."""
+    """What the checkpoint makes of one case: raw float32 videos [B, 3, F, H, W], computed by plain torch.
+
+    Attributes:
+        extras: further outputs by name, such as masks [B, F, R, R] in [0, 1].
+    """
 
     case: Case
     inputs: dict[str, NDArray[Any]]
     video: NDArray[np.float32]
+    extras: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def levels(self) -> NDArray[np.float32]:
         """Unrounded grey levels [B, F, H, W, 3]."""
@@ -107,6 +118,11 @@ class Verification:
                 f"  {check.arrow}: at most {check.max_grey_levels:.4g} grey levels off "
                 f"(allowed {check.tolerance_grey_levels:.4g}) at {check.worst_sample}, {psnr}, {len(check.cases)} cases"
             )
+            if check.drift:
+                lines.append(f"    from {check.drift[0]:.3g} in the first to {check.drift[-1]:.3g} in the last frame")
+            if check.motion is not None and check.motion < STILL:
+                still = f"{check.motion:.2g} grey levels from frame to frame"
+                lines.append(f"    the checkpoint's own videos hardly move ({still}): this says nothing of motion")
         return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,24 +149,31 @@ class Verification:
 
 def cases_for(interface: ModelInterface, batches: Sequence[int] = ()) -> tuple[Case, ...]:
     """The standard cases, the model's default length, and further batch sizes."""
-    default = interface.frames.length(interface.frames.default)
-    pairs = [*CASES, (1, default), *((batch, 1) for batch in batches)]
-    return tuple(Case(*pair) for pair in dict.fromkeys(pairs))
+    rule = interface.frames
+    shortest = next(length for length in itertools.count(1) if rule.frames(length) >= 1)
+    pairs = [(batch, length + shortest - 1) for batch, length in CASES]
+    pairs += [(1, rule.length(rule.default)), *((batch, shortest) for batch in batches)]
+    return tuple(Case(*pair, rule.dimension) for pair in dict.fromkeys(pairs))
 
 
-def references(checkpoint: Path, cases: Sequence[Case]) -> list[Reference]:
+def references(checkpoint: Path, cases: Sequence[Case], artifact: ModelInterface | None = None) -> list[Reference]:
     """Run the checkpoint's network, unfolded and unrewritten, in float32.
+
+    Args:
+        artifact: whose extra outputs and inputs are wanted.
 
     Raises:
         CheckpointError: missing, truncated or foreign.
         VerificationError: the network itself makes NaN or infinity.
     """
     results = []
-    with open_backend(checkpoint, "torch", output="float32") as backend:
+    masks = bool(artifact and artifact.extras)
+    conditional = artifact is not None and _takes_image(artifact)
+    with open_backend(checkpoint, "torch", output="float32", masks=masks, conditional=conditional) as backend:
         interface = backend.manifest.interface
         for case in cases:
             inputs = _noise(interface, case)
-            video = _run(backend, interface, inputs, case)
+            video, extras = _run(backend, interface, inputs, case)
             if not np.isfinite(video).all():
                 raise VerificationError(
                     f"{checkpoint.name} cannot be exported",
@@ -158,21 +181,35 @@ def references(checkpoint: Path, cases: Sequence[Case]) -> list[Reference]:
                     cause="training diverged",
                     fix="use an earlier checkpoint, or train with a lower learning rate",
                 )
-            results.append(Reference(case, inputs, video))
+            results.append(Reference(case, inputs, video, extras))
     return results
 
 
 def _noise(interface: ModelInterface, case: Case) -> dict[str, NDArray[Any]]:
     frames = interface.frames.frames(case.length)
-    return latents(interface, SEED, range(case.batch), frames=frames)
+    first = None
+    if _takes_image(interface):
+        blocks = np.random.default_rng(SEED).uniform(-1, 1, (case.batch, 3, 8, 8))
+        first = np.kron(blocks, np.ones((8, 8))).astype(np.float32)
+    return latents(interface, SEED, range(case.batch), frames=frames, first_frames=first)
 
 
-def _run(backend: Backend, interface: ModelInterface, inputs: dict[str, NDArray[Any]], case: Case) -> NDArray[Any]:
+def _takes_image(interface: ModelInterface) -> bool:
+    return any(spec.kind == "image" for spec in interface.inputs)
+
+
+def _run(
+    backend: Backend, interface: ModelInterface, inputs: dict[str, NDArray[Any]], case: Case
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """The video and the extra outputs."""
     frames = interface.frames
     sizes = {"batch": case.batch, frames.dimension: case.length, "frames": frames.frames(case.length)}
-    output = np.empty(interface.output.resolve(**sizes), dtype=interface.output.dtype)
-    backend.run(inputs, output)
-    return output
+    output, *more = (
+        np.empty(spec.resolve(**sizes), dtype=spec.dtype) for spec in (interface.output, *interface.extras)
+    )
+    extras = {spec.name: array for spec, array in zip(interface.extras, more, strict=True)}
+    backend.run(inputs, output, extras)
+    return output, extras
 
 
 def compare(arrow: str, artifact: Path, manifest: Manifest, expected: Sequence[Reference]) -> Verification:
@@ -192,7 +229,8 @@ def compare(arrow: str, artifact: Path, manifest: Manifest, expected: Sequence[R
     quantised = manifest.interface.output.dtype == "uint8"
     with OnnxRuntimeBackend.load(artifact, manifest) as backend:
         for reference in expected:
-            video = _run(backend, manifest.interface, reference.inputs, reference.case)
+            video, extras = _run(backend, manifest.interface, reference.inputs, reference.case)
+            problems += _extra_problems(extras, reference, tolerance)
             if quantised:
                 problems += _rounding_problems(video, reference, tolerance)
             else:
@@ -206,7 +244,34 @@ def compare(arrow: str, artifact: Path, manifest: Manifest, expected: Sequence[R
         problems.append(
             f"{saturated:.0%} of the network's own values are -1 or 1: it is untrained, or training diverged"
         )
+    if manifest.model == "twostreamvan":
+        check = dataclasses.replace(check, drift=_drift(found, expected), motion=_motion(expected))
     return Verification(artifact, (check,), tuple(problems))
+
+
+def _drift(found: Sequence[NDArray[np.float32]], expected: Sequence[Reference]) -> tuple[float, ...]:
+    """Largest difference in each frame of the longest case."""
+    levels, reference = max(zip(found, expected, strict=True), key=lambda pair: pair[1].case.length)
+    off = np.abs(levels - reference.levels()).max(axis=(0, 2, 3, 4))
+    return tuple(float(f"{value:.4g}") for value in off)
+
+
+def _motion(expected: Sequence[Reference]) -> float:
+    """Largest mean difference between successive frames."""
+    steps = [np.abs(np.diff(reference.levels(), axis=1)).mean(axis=(0, 2, 3, 4)) for reference in expected]
+    return float(f"{max(values.max() for values in steps if len(values)):.4g}")
+
+
+def _extra_problems(extras: dict[str, NDArray[Any]], reference: Reference, tolerance: Tolerance) -> list[str]:
+    """Masks against the reference's, as if their range were 255 grey levels."""
+    problems = []
+    for name, mask in extras.items():
+        off = float(np.abs(mask - reference.extras[name]).max()) * 255
+        if not off <= tolerance.levels:
+            problems.append(
+                f"{name} is {off:.4g} of 255 levels off at {reference.case}, allowed {tolerance.levels:.4g}"
+            )
+    return problems
 
 
 def _rounding_problems(video: NDArray[Any], reference: Reference, tolerance: Tolerance) -> list[str]:
@@ -252,31 +317,54 @@ def _unrounded(artifact: Path, expected: Sequence[Reference]) -> list[NDArray[np
     onnx = require("onnx", "verify .onnx files")
     ort = require("onnxruntime", "verify .onnx files")
     model = onnx.load(artifact, load_external_data=False)
-    _drop_rounding(onnx, model)
+    drop_rounding(model)
+    serialised = model.SerializeToString()
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [session.run(None, reference.inputs)[0] for reference in expected]
+    kernels = custom_op_library() if is_needed(serialised) else None
+    if kernels is not None:
+        options.register_custom_ops_library(str(kernels))
+    session = ort.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
+    video = session.get_outputs()[0].name
+    return [session.run([video], reference.inputs)[0] for reference in expected]
 
 
-def _drop_rounding(onnx: Any, model: Any) -> None:
-    """Let the 8-bit output be float32: Round, Clip and Cast to uint8 become the identity."""
-    graph = model.graph
-    producer = {name: node for node in graph.node for name in node.output}
-    chain = [node for node in graph.node if node.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.UINT8]
-    for kind in ("Clip", "Round"):
-        node = producer.get(chain[-1].input[0]) if chain else None
-        chain += [node] if node is not None and node.op_type == kind else []
-    if len(chain) != 3:
+def drop_rounding(model: Any) -> None:
+    """Let the 8-bit output be float32: Round, Clip and Cast to uint8 become the identity, wherever they are.
+
+    Raises:
+        ArtifactError: no such chain makes an 8-bit output.
+    """
+    onnx = require("onnx", "verify .onnx files")
+    chains = [chain for graph in graphs(model.graph) for chain in _rounding_chains(onnx, graph)]
+    if not chains or any(len(chain) != 3 for chain in chains):
         raise ArtifactError(
             "cannot verify the artifact",
             seen="an 8-bit output that is not made by Round, Clip and Cast",
             cause="the file was not exported by this version of vidgen",
             fix="export it again",
         )
-    for node in chain:
+    for node in itertools.chain(*chains):
         node.CopyFrom(onnx.helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
-    graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for graph in graphs(model.graph):
+        for value in graph.output:
+            if value.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
+                value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+
+def _rounding_chains(onnx: Any, graph: Any) -> list[list[Any]]:
+    """Cast to uint8, the Clip before it and the Round before that, as far as they are so."""
+    producer = {name: node for node in graph.node for name in node.output}
+    chains = []
+    for cast in graph.node:
+        if cast.op_type != "Cast" or cast.attribute[0].i != onnx.TensorProto.UINT8:
+            continue
+        chain = [cast]
+        for kind in ("Clip", "Round"):
+            node = producer.get(chain[-1].input[0])
+            chain += [node] if node is not None and node.op_type == kind else []
+        chains.append(chain)
+    return chains
 
 
 def verify(checkpoint: str | Path, artifact: str | Path) -> Verification:
@@ -304,7 +392,7 @@ def verify(checkpoint: str | Path, artifact: str | Path) -> Verification:
             cause="the artifact was exported from another checkpoint",
             fix=manifest.rebuild or f"vidgen export {checkpoint} -o {artifact}",
         )
-    expected = references(checkpoint, cases_for(manifest.interface))
+    expected = references(checkpoint, cases_for(manifest.interface), manifest.interface)
     outcome = compare(arrow_name(manifest), artifact, manifest, expected)
     if not outcome and own.checkpoint_sha256 != manifest.checkpoint_sha256:
         note = "the artifact was exported from another checkpoint (its SHA-256 differs)"
