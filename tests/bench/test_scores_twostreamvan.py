@@ -176,6 +176,22 @@ def test_frames_of_real_clips_are_picked_at_the_step(tmp_path: Path, step: int, 
     assert found.clips == 3 and (found.accuracy == 100) == (accuracy == 100)
 
 
+def test_real_clips_are_shown_as_fast_as_the_classifiers(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from vidgen.bench.scores.real_clips import Selection, StoreClips
+    from vidgen.data.store import StoreWriter
+
+    with StoreWriter(tmp_path / "store", name="turn", height=64, width=64, labels=(*LABELS, "other")) as writer:
+        for label in range(4):
+            writer.add(painted(label, 30, 64), source=str(label), fps=24, label=label)
+    chosen = Selection(split="all", fps=12.0)
+    clips = StoreClips(tmp_path / "store", LABELS, 3, chosen, None)
+    assert clips.step == 2
+    assert StoreClips(tmp_path / "store", LABELS, 3, replace(chosen, frame_step=1), None).step == 1
+    assert sorted(clips.actions) == [0, 1, 2]  # the store's fourth class is not the classifier's
+
+
 def test_an_artifact_goes_on_from_real_first_frames(tmp_path: Path) -> None:
     """The painting backend checks that frame and label belong together, though both orders of classes differ."""
     store = painted_store(tmp_path / "store", counts=(4, 6, 4))

@@ -72,7 +72,7 @@ def score(
     ] = None,
     split_seed: Annotated[int | None, option("Which clips that share is, as in training (0).", "--split-seed")] = None,
     frame_step: Annotated[
-        int | None, option("Take each n-th frame of a store's clips, as in training (1).", "--frame-step")
+        int | None, option("Take each n-th frame of a store's clips (as the classifier did).", "--frame-step")
     ] = None,
     replicates: Annotated[int | None, option("Resamplings behind intervals (1000; 0: none).", "--replicates")] = None,
     backend: Backend = None,

@@ -27,13 +27,15 @@ class Selection:
 
     Attributes:
         split: ``held-out``, ``train`` or ``all``. held_out: share to hold out where the store does not say; seed of it.
-        frame_step: distance of two frames, as the classifier was trained with.
+        frame_step: distance of two frames; None for that of the classifier's clips.
+        fps: frames a second of the classifier's clips; None where it does not say.
     """
 
     split: str = "held-out"
     held_out: float = 0.1
     split_seed: int = 0
-    frame_step: int = 1
+    frame_step: int | None = None
+    fps: float | None = None
 
 
 class StoreClips:
@@ -48,12 +50,13 @@ class StoreClips:
         self.store = ClipStore.open(path)
         self.selection = chosen
         numbers, _, names, _ = labels_of(self.store)
-        actions = match_actions(str(path), names, len(names), labels, n_actions)[numbers]
+        actions = match_actions(str(path), names, len(names), labels, n_actions, more=True)[numbers]
         members = list(range(len(self.store)))
         if chosen.split != "all":
             sides = split_clips(self.store, chosen.held_out, chosen.split_seed)
             members = sides[chosen.split == "held-out"]
         what = f"{'' if chosen.split == 'all' else chosen.split + ' '}clips of {path}"
+        members = [member for member in members if actions[member] >= 0]
         of_each = first_of_each([int(actions[i]) for i in members], n_actions, n, what, labels)
         self.members = [members[i] for i in of_each]
         self.actions = actions[self.members]
@@ -64,6 +67,14 @@ class StoreClips:
     def __len__(self) -> int:
         return len(self.members)
 
+    @property
+    def step(self) -> int:
+        """Distance of two frames: the one asked for, or the one that shows the clips as fast as the classifier's."""
+        chosen = self.selection
+        if chosen.frame_step is not None:
+            return chosen.frame_step
+        return max(1, round(self.store.info.fps / chosen.fps)) if chosen.fps else 1
+
     def clip(self, position: int) -> NDArray[np.uint8]:
         """uint8 [10, 64, 64, 3]: the first frames at the step, in the middle of the frame (spec 6, test)."""
         member, info = self.members[position], self.store.info
@@ -71,7 +82,7 @@ class StoreClips:
         return crop_and_resize(frames, info.crop.box(info.height, info.width, test=True), SIDE)
 
     def _times(self, member: int) -> list[int]:
-        return pick_frames(self.store.clips[member].length, FRAMES, self.selection.frame_step, test=True)
+        return pick_frames(self.store.clips[member].length, FRAMES, self.step, test=True)
 
     def facts(self) -> dict[str, Any]:
         """What they are, for a report."""
@@ -83,6 +94,7 @@ class StoreClips:
             "data_hash": info.content_hash,
             "labels": list(info.labels),
             **asdict(self.selection),
+            "frame_step": self.step,
             "crop": info.crop.to_dict(),
         }
 

@@ -57,20 +57,21 @@ class Source(Protocol):
 
 
 def match_actions(
-    what: str, names: Sequence[str], count: int, labels: Sequence[str], n_actions: int
+    what: str, names: Sequence[str], count: int, labels: Sequence[str], n_actions: int, *, more: bool = False
 ) -> NDArray[np.int64]:
     """The classifier's action for each class of a source, by name where both have names, else by number.
 
     Args:
         what: the source, for errors. names, count: its classes.
         labels, n_actions: the classifier's; ``labels`` may be empty.
+        more: the source may have further classes, whose action is -1: a classifier of some classes of a store.
 
     Raises:
         ScoreError: they have other classes.
     """
     if names and labels:
-        if sorted(names) == sorted(labels):
-            return np.array([list(labels).index(name) for name in names], dtype=np.int64)
+        if sorted(names) == sorted(labels) or (more and set(labels) < set(names)):
+            return np.array([list(labels).index(name) if name in labels else -1 for name in names], dtype=np.int64)
         unlike = sorted(set(names) ^ set(labels))
         seen = f"{', '.join(names)}; the classifier has {', '.join(labels)} ({', '.join(unlike[:3])} in one only)"
     elif count == n_actions:

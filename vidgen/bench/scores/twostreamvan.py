@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from vidgen._files import storage_error, write_json
 from vidgen.bench.environment import versions
-from vidgen.bench.scores.classifier import FRAMES, SIDE, Classifier, TorchClassifier
+from vidgen.bench.scores.classifier import FRAMES, SIDE, Classifier, ClassifierInfo, TorchClassifier
 from vidgen.bench.scores.classifier_metrics import REPLICATES, ClassifierStatistics, classifier_metrics
 from vidgen.bench.scores.conditional import ConditionalSource
 from vidgen.bench.scores.real_clips import SPLITS, Selection, StoreClips, StoreSource
@@ -57,7 +57,7 @@ class TwoStreamVANScoreSettings:
         split: clips of a store to take: ``held-out``, ``train`` or ``all``.
         held_out, split_seed: share of a store to hold out, and which, where its clips do not say; give what the
             training was given.
-        frame_step: distance of the frames taken from a store's clip; give what the classifier was trained with.
+        frame_step: distance of the frames taken from a store's clip; None for what the classifier was trained with.
         replicates: resamplings behind the intervals; 0 gives none.
         backend, device, threads: as for sampling; device and threads are the classifier's too.
         trust: run an engine without a manifest.
@@ -81,7 +81,7 @@ class TwoStreamVANScoreSettings:
     split: str = "held-out"
     held_out: float = 0.1
     split_seed: int = 0
-    frame_step: int = 1
+    frame_step: int | None = None
     replicates: int = REPLICATES
     backend: str | None = None
     device: str = "cpu"
@@ -151,7 +151,7 @@ def score_twostreamvan(
             loaded = TorchClassifier.load(settings.classifier, device=settings.device, threads=settings.threads)
             classifier = stack.enter_context(loaded)
         labels = _labels(settings, classifier)
-        sources = _sources(settings, labels, classifier.info.n_actions)
+        sources = _sources(settings, labels, classifier.info)
         total, before = sum(source.clips for source in sources), 0
         scores = []
         for source in sources:
@@ -206,9 +206,10 @@ def _labels(settings: TwoStreamVANScoreSettings, classifier: Classifier) -> tupl
     return given
 
 
-def _sources(settings: TwoStreamVANScoreSettings, labels: tuple[str, ...], n_actions: int) -> list[Source]:
+def _sources(settings: TwoStreamVANScoreSettings, labels: tuple[str, ...], judge: ClassifierInfo) -> list[Source]:
     """Everything to score, checked."""
-    selection = Selection(settings.split, settings.held_out, settings.split_seed, settings.frame_step)
+    n_actions, fps = judge.n_actions, (judge.data or {}).get("fps")
+    selection = Selection(settings.split, settings.held_out, settings.split_seed, settings.frame_step, fps)
     sources: list[Source] = [_engine(settings, path, labels, n_actions, selection) for path in settings.engines]
     for path in settings.videos:
         if (path / INDEX_FILE).is_file():
