@@ -17,6 +17,7 @@ EXTRAS: dict[str, str] = {
     "openvino": "openvino",
     "tensorrt": "gpu",
     "pycuda": "gpu",
+    "cuda": "gpu",
     "polygraphy": "gpu",
     "matplotlib": "report",
     "jinja2": "report",

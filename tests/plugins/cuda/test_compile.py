@@ -1,4 +1,4 @@
-"""Both compilers take the kernel text for every architecture; the forward kernel spills nothing; the page says so too."""
+"""Both compilers take the kernel text for every architecture, no kernel spills, and the page says so."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_reports_of_both_compilers_are_read() -> None:
 def test_the_text_needs_no_header_and_knows_its_files() -> None:
     text = source.kernel_text()
     assert "#include" not in text
-    assert [name for name in re.findall(r'#line 1 "(.+)"', text)] == [*source.DEVICE_FILES, *source.KERNEL_FILES]
+    assert re.findall(r'#line 1 "(.+)"', text) == [*source.DEVICE_FILES, *source.KERNEL_FILES]
     made = plan("forward", 5, "float32")
     assert source.source_hash(made) == source.source_hash(plan("forward", 5, "float32"))
     assert source.source_hash(made) != source.source_hash(plan("forward", 5, "float16"))

@@ -108,8 +108,10 @@ def test_symbolic_sizes_give_the_launch_of_their_values(kernel: Kernel, channels
 @pytest.mark.parametrize(
     ("change", "seen"),
     [
-        ({"taps": 4}, "4 taps"), ({"taps": 65}, "65 taps"), ({"taps": -1}, "-1 taps"), ({"dtype": "float64"}, "float64"),
-        ({"kernel": "sideways"}, "sideways"), ({"batch": 0}, "sizes"), ({"group": 9}, "groups of 9"), ({"group": 0}, "groups"),
+        ({"taps": 4}, "4 taps"), ({"taps": 65}, "65 taps"), ({"taps": -1}, "-1 taps"),
+        ({"dtype": "float64"}, "float64"),
+        ({"kernel": "sideways"}, "sideways"), ({"batch": 0}, "sizes"), ({"group": 9}, "groups of 9"),
+        ({"group": 0}, "groups"),
         ({"height": 65535 * 16 + 1}, "sizes"), ({"width": 65535 * 16 - 3}, "sizes"), ({"batch": 2**30}, "sizes"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The kernel text, run on a CPU, computes the sums of spec/twostreamvan.md 1.8 in every thread order and touches nothing else."""
+"""The kernel text, run on a CPU, computes the sums of its definition in every thread order and touches nothing else."""
 
 from __future__ import annotations
 

@@ -165,7 +165,8 @@ def _group(channels: Any, most: int, asked: int | None) -> int:
         return asked
     if not isinstance(channels, int) or channels < 1:
         return most
-    return _ceil_div(channels, _ceil_div(channels, most))
+    groups = -(-channels // most)
+    return -(-channels // groups)
 
 
 def _pitch(columns: int, block_x: int, pixels: int) -> int:

@@ -1,4 +1,4 @@
-"""Compiles kernel text with g++ and runs it in a child process: a kernel that misbehaves is a failed test with a message."""
+"""Compiles kernel text with g++ and runs it in a child process: what misbehaves is a failed test with a message."""
 
 from __future__ import annotations
 

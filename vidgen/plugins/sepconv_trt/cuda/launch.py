@@ -96,7 +96,7 @@ class Launcher:
     def backward(
         self, grad: Tensor, input: Tensor, vertical: Tensor, horizontal: Tensor, need_input: bool, need_kernels: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of input, vertical and horizontal; an unwanted one is empty and costs nothing. Errors as ``forward``."""
+        """Gradients of input, vertical and horizontal; an unwanted one is empty. Errors as ``forward``."""
         taps = vertical.shape[1]
         of_input = input.new_empty(input.shape if need_input else 0)
         of_vertical, of_horizontal = (input.new_empty(vertical.shape if need_kernels else 0) for _ in range(2))

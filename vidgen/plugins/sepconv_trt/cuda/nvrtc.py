@@ -117,10 +117,11 @@ def _candidates() -> Iterator[str]:
     for root in (spec.submodule_search_locations or []) if spec else []:
         yield from _libraries(root, "*/lib/libnvrtc.so*")
     for variable in ("CUDA_HOME", "CUDA_PATH"):
-        if root := os.environ.get(variable):
-            yield from _libraries(root, "lib64/libnvrtc.so*")
-    if name := ctypes.util.find_library("nvrtc"):
-        yield name
+        if toolkit := os.environ.get(variable):
+            yield from _libraries(toolkit, "lib64/libnvrtc.so*")
+    known = ctypes.util.find_library("nvrtc")
+    if known:
+        yield known
 
 
 def _libraries(root: str, pattern: str) -> list[str]:

@@ -20,9 +20,9 @@ Written by `{command}`; do not edit. Compiled by {compiler} from kernel
 text `{digest}`. **Nobody has run these kernels on a GPU yet**: their numbers were checked by running the same text on
 a CPU (`tests/plugins/cuda`), which says nothing about speed.
 
-A kernel is compiled for one number of taps K, one dtype and one group of channels (the largest one is shown). Registers are of
-a thread, one column an architecture; shared memory is of a block; spills are bytes stored and loaded because registers
-ran out, summed over the architectures.
+A kernel is compiled for one number of taps K, one dtype and one group of channels (the largest one is shown).
+Registers are of a thread, one column an architecture; shared memory is of a block; spills are bytes stored and loaded
+because registers ran out, summed over the architectures.
 
 | kernel | K | dtype | channels | threads | shared bytes | {columns} | spills |
 |---|---:|---|---:|---:|---:|{rule}---:|

@@ -1,4 +1,4 @@
-"""The text of the CUDA kernels, whole and in one piece: for NVRTC, nvcc, TensorRT's AOT plugins, pycuda and the tests."""
+"""The text of the CUDA kernels in one piece: for NVRTC, nvcc, TensorRT's AOT plugins, pycuda and the tests."""
 
 from __future__ import annotations
 
