@@ -41,7 +41,9 @@ def _convert(hint: Any, key: str, value: Any, origin: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     kinds = (hint, *typing.get_args(hint))
-    if isinstance(value, str) and str not in kinds:
+    if isinstance(value, str) and typing.get_origin(hint) is tuple:
+        value = _parse_list(value)
+    elif isinstance(value, str) and str not in kinds:
         value = _parse(value)
     try:
         if isinstance(value, bool) and bool not in kinds:
@@ -60,6 +62,13 @@ def _parse(text: str) -> Any:
         return tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         return text.strip()
+
+
+def _parse_list(text: str) -> Any:
+    """A list typed on a command line: TOML in brackets, or items separated by commas."""
+    if text.strip().startswith("["):
+        return _parse(text)
+    return [_parse(item) for item in text.split(",") if item.strip()]
 
 
 def _wrong_type(key: str, value: Any, origin: str, problem: str) -> SettingsError:

@@ -76,3 +76,11 @@ def test_every_setting_survives_a_round_trip_through_json() -> None:
     settings = G3ANTrainSettings(ch_g=16, frame_steps=(1, 3), minutes=2.5)
     again = build_settings(G3ANTrainSettings, ("stored", dataclasses.asdict(settings)))
     assert again == settings
+
+
+@pytest.mark.parametrize("text", ["bend, wave-two", '["bend", "wave-two"]'])
+def test_lists_are_typed_with_commas_or_as_toml(text: str) -> None:
+    from vidgen.trainer.twostreamvan_settings import TwoStreamVANTrainSettings
+
+    assert build_settings(TwoStreamVANTrainSettings, ("t", {"classes": text})).classes == ("bend", "wave-two")
+    assert build_settings(G3ANTrainSettings, ("t", {"frame_steps": "1,4"})).frame_steps == (1, 4)

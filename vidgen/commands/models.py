@@ -11,6 +11,7 @@ import typer
 from vidgen._console import Console, Result
 from vidgen._imports import require
 from vidgen.commands.options import given, make, option
+from vidgen.errors import SettingsError
 
 if TYPE_CHECKING:
     from vidgen.trainer.train import Tick
@@ -74,17 +75,47 @@ def train(
 
 def import_(
     console: Console,
-    source: Annotated[Path, typer.Argument(help="Official .pth checkpoint.")],
-    destination: Annotated[Path, typer.Argument(help=".safetensors to write.")],
+    source: Annotated[Path, typer.Argument(help="Official .pth or .pth.tar checkpoint.")],
+    destination: Annotated[Path, typer.Argument(help=".safetensors to write; with --run, the folder of a run.")],
     model: Annotated[str | None, option("Network, where the file holds several.", "--model")] = None,
+    run: Annotated[bool, option("Make a run to --resume from, with the optimisers.", "--run")] = False,
+    data: Annotated[Path | None, option("Clip store that the run goes on with.", "--data")] = None,
+    preset: Annotated[str | None, option("Settings of the run.", "--preset")] = None,
+    assignments: Annotated[list[str] | None, option("What the tensors do not show, key=value.", "--set")] = None,
 ) -> Result:
     """Convert an official checkpoint; nothing in it is executed."""
-    from vidgen.models.official import import_checkpoint
+    from vidgen.settings import parse_assignments
 
-    report = import_checkpoint(source, destination, model=model)
-    sizes = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(report.config).items())
-    text = f"{report.destination}: {report.model} ({sizes}), {report.tensors} tensors"
-    return Result(report.to_dict(), text)
+    settings = parse_assignments(assignments or [])
+    if not run:
+        _refuse_without_run(data=data, preset=preset)
+        from vidgen.models.official import import_checkpoint
+
+        report = import_checkpoint(source, destination, model=model, settings=settings)
+        return Result(report.to_dict(), str(report))
+    if data is None:
+        raise SettingsError(
+            f"cannot make a run of {source}",
+            seen="no --data, expected a clip store",
+            cause="names and order of the classes are not in the file, and training needs clips",
+            fix=f"vidgen import {source} {destination} --run --data STORE",
+        )
+    require("torch", "make a run")
+    from vidgen.trainer.official_run import import_run
+
+    made = import_run(source, destination, data=data, preset=preset, settings=settings)
+    return Result(made.to_dict(), str(made))
+
+
+def _refuse_without_run(**options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise SettingsError(
+                f"cannot use --{name} here",
+                seen=f"--{name} {value} without --run",
+                cause="it is a setting of a run, and a single network is imported",
+                fix=f"add --run, or drop --{name}",
+            )
 
 
 def export(

@@ -59,7 +59,7 @@ def split_store(store: ClipStore, held_out: float, classes: Sequence[str]) -> Sp
             f"cannot train on the chosen classes of {store.path}",
             seen=f"{unknown[0]!r}, expected some of {', '.join(names)}",
             cause="a typing error, or another data set",
-            fix=f"--set classes='[\"{names[0]}\"]'",
+            fix=f"--set classes={names[0]},{names[-1]}",
         )
     chosen = tuple(classes) or names
     number = {names.index(name): i for i, name in enumerate(chosen)}
