@@ -10,7 +10,6 @@ from vidgen.errors import MissingDependencyError
 #: Top-level module -> the extra of this package that installs it.
 EXTRAS: dict[str, str] = {
     "torch": "torch",
-    "onnxscript": "torch",
     "tensorboard": "torch",
     "onnx": "torch",
     "onnxruntime": "cpu",

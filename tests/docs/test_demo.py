@@ -16,12 +16,13 @@ def test_the_demo_makes_a_page_whose_pictures_are_there(tmp_path: Path) -> None:
     report = demo(DemoSettings(tmp_path / "demo", minutes=0))
     page = report.report.read_text(encoding="utf-8")
     pictures = re.findall(r'src="([^"]+)"', page)
-    assert len(pictures) >= 4
+    assert len(pictures) >= 6
     for picture in pictures:
         assert (tmp_path / "demo" / picture).stat().st_size > 500
     for step in report.steps:
         assert step.command.startswith("vidgen ") and step.seconds > 0
-    assert page.count("g3an-fp16.onnx@") >= 2
+    assert page.count("g3an-fp16.onnx@") >= 2 and page.count("tsv.onnx@") >= 2
+    assert "Inception Score" in page
     again = demo(DemoSettings(tmp_path / "demo", minutes=0))
     assert again.report.exists()
 

@@ -26,9 +26,9 @@ def doctor(
 def demo(
     console: Console,
     out: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo"),
-    minutes: Annotated[float | None, option("Minutes of training (2); 0 makes a few steps.", "--minutes")] = None,
+    minutes: Annotated[float | None, option("Minutes of training each model (1); 0: a few steps.", "--minutes")] = None,
 ) -> Result:
-    """The whole story on built-in data: train, export, verify, sample, time, and a page."""
+    """The whole story on built-in data: train, export, verify, sample, score, time, and a page."""
     from vidgen.demo import DemoSettings
     from vidgen.demo import demo as run
 

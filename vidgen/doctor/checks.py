@@ -239,13 +239,13 @@ def codec_check(answer: Answer) -> Check:
 
 
 def compiler_check(answer: Answer) -> Check:
-    """A C++ compiler whose output loads."""
+    """A C++ compiler whose output loads: it builds the kernel of separable convolution at first use."""
     mend = "xcode-select --install" if sys.platform == "darwin" else "sudo apt install g++   (or your system's package)"
     if answer.value is None:
         return _silent("compiler", answer, mend)
     value = answer.value
     if "absent" in value:
-        return Check("compiler", "missing", value["absent"], mend)
+        return Check("compiler", "missing", f"{value['absent']}: separable convolution runs in its slow form", mend)
     if "error" in value or not value["right"]:
         return Check("compiler", "warning", f"{value['version']} fails: {value.get('error', 'wrong result')}", mend)
     if not value["openmp"]:

@@ -1,0 +1,82 @@
+"""What the chapters of the demo share: how a step is told, and what exporting and sampling say."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidgen.runtime.settings import SampleSettings
+
+Say = Callable[[str], None]
+#: Steps of a training run that is only to show that it works.
+FEWEST_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a step: its file in the demo's folder, what it shows, and what to say under it."""
+
+    file: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the story as the page tells it: the command a user would type, how long it took, what it said."""
+
+    title: str
+    command: str
+    seconds: float
+    facts: dict[str, str]
+    picture: Picture | None = None
+
+
+@dataclass
+class Story:
+    """The demo on its way: where files lie and what was done so far."""
+
+    out: Path
+    minutes: float
+    say: Say
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def limit(self) -> dict[str, float]:
+        """Settings that end a training run in the time there is, or after a few steps."""
+        return {"minutes": self.minutes} if self.minutes else {"steps": FEWEST_STEPS}
+
+    def tell(self, title: str, command: str, do: Callable[[], dict[str, str]], picture: Picture | None = None) -> None:
+        """Do one step, and remember it with a picture to show."""
+        self.say(f"[{len(self.steps) + 1}] {title}: {command}")
+        start = time.monotonic()
+        facts = do()
+        self.steps.append(Step(title, command, time.monotonic() - start, facts, picture))
+        self.say("    " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+
+
+def words(*words: object) -> str:
+    """A command line as one would type it."""
+    return shlex.join(["vidgen", *map(str, words)])
+
+
+def export_facts(checkpoint: Path, artifact: Path, fp16: bool) -> dict[str, str]:
+    from vidgen.export import ExportSettings, export
+
+    manifest = export(ExportSettings(checkpoint=checkpoint, out=artifact, fp16=fp16)).manifest
+    facts = {"size": f"{artifact.stat().st_size / 2**20:.1f} MiB"}
+    for check in manifest.verification:
+        facts[check.arrow] = f"{check.max_grey_levels:.2f} grey levels at most over {len(check.cases)} cases"
+    if fp16:
+        facts["in half"] = f"{manifest.precision.half_share:.0%} of floating-point tensors"
+    return facts
+
+
+def sample_facts(settings: SampleSettings) -> dict[str, str]:
+    from vidgen.runtime.jobs import sample
+
+    report = sample(settings)
+    return {"videos": str(report.written), "videos a second, written": f"{report.videos_per_second:.1f}"}
