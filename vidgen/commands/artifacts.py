@@ -15,9 +15,26 @@ def sample(
     out: Annotated[Path, option("Folder to write to.", "-o", "--out")],
     n: Annotated[int | None, option("Number of videos (64).", "-n")] = None,
     seed: Seed = None,
-    labels: Annotated[str | None, option("Class names, separated by commas.", "--labels")] = None,
-    grid: Annotated[str | None, option("NxM: N appearances x M motions, and a sheet.", "--grid")] = None,
+    labels: Annotated[
+        str | None, option("Class names, separated by commas, taken in turn (drawn from the seed).", "--labels")
+    ] = None,
+    grid: Annotated[
+        str | None,
+        option("NxM videos and a sheet: appearance x motion, or class x sample if N labels are given.", "--grid"),
+    ] = None,
+    grid_by: Annotated[
+        str | None,
+        option("What the grid shows: motion (a column's label goes with it) or class (one a row).", "--grid-by"),
+    ] = None,
     frames: Frames = None,
+    first_frame: Annotated[
+        Path | None,
+        option(
+            "Go on from real frames: image, clip, folder of them, or clip store (all taken in turn).", "--first-frame"
+        ),
+    ] = None,
+    masks: Annotated[bool, option("Where motion acts in each video: masks/NAME.png.", "--masks")] = False,
+    strips: Annotated[bool, option("The frames of each video side by side: strips/NAME.png.", "--strips")] = False,
     format: Annotated[str | None, option("mp4, webp, gif, png (strip) or npy (mp4).", "--format")] = None,
     range: Annotated[str | None, option("model, or batch-minmax as the reference (model).", "--range")] = None,
     group: Annotated[int | None, option("Videos that batch-minmax takes together (64).", "--group")] = None,
@@ -45,7 +62,10 @@ def sample(
         report = run(settings, advance)
     made = f"{report.written} videos in {report.seconds:.1f} s ({report.videos_per_second:.1f} a second)"
     kept = f", {report.kept} kept" if report.kept else ""
-    lines = [f"{report.out}: {made}{kept}", *(f"wrote {path}" for path in report.sheets)]
+    images = [
+        f"{report.out / name}: {len(paths)} images" for name in ("masks", "strips") if (paths := getattr(report, name))
+    ]
+    lines = [f"{report.out}: {made}{kept}", *images, *(f"wrote {path}" for path in report.sheets)]
     return Result(report.to_dict(), "\n".join(lines))
 
 

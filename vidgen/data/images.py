@@ -60,6 +60,16 @@ def _pixels(image: Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
+def read_image(clip: SourceClip, options: ReadOptions) -> npt.NDArray[np.uint8]:
+    """One image file: uint8 [height, width, 3], the way up that its EXIF data asks for.
+
+    Raises:
+        DataError: it is too large, damaged or no image.
+    """
+    with _opened(clip, clip.path, options.max_pixels) as image:
+        return _pixels(image)
+
+
 class FrameFolders:
     """One folder a clip; its images, sorted by name as text, are the frames (UvA-NEMO, G3AN)."""
 

@@ -6,20 +6,25 @@ import contextlib
 import dataclasses
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidgen.errors import StorageError
+import numpy as np
+
+from vidgen.errors import SamplingError, StorageError
+from vidgen.models.config import ModelInterface
 from vidgen.runtime.backends import backend_for, manifest_of, open_backend
 from vidgen.runtime.backends.base import Backend
-from vidgen.runtime.latents import label_indices, video_labels
+from vidgen.runtime.first_frames import FirstFrames, read_first_frames
+from vidgen.runtime.latents import check_first_frames, label_indices, video_labels
 from vidgen.runtime.manifest import Manifest
+from vidgen.runtime.outputs import OutputFiles
 from vidgen.runtime.overview import Overview
 from vidgen.runtime.plan import PlannedVideo, Unit, plan_units, plan_videos
 from vidgen.runtime.record import claim
-from vidgen.runtime.sampler import Sampler, check_range, output_for
+from vidgen.runtime.sampler import Rendered, Sampler, check_range, output_for
 from vidgen.runtime.settings import SampleSettings
 from vidgen.runtime.sinks import Sink
 from vidgen.runtime.writer import FileWriter
@@ -34,7 +39,8 @@ class SampleReport:
 
     Attributes:
         out: its folder. files: the videos of the job, or of its shard, in order. sheets: the overview images.
-        written, kept: how many of the files were made now, and how many an earlier run had made.
+        masks, strips: the images of masks and of frames, one a video, where they were asked for.
+        written, kept: how many of the videos were made now, and how many an earlier run had made, with their images.
         seconds: in all. compute_seconds: of these in the backend.
         backend: what ran, see :meth:`Backend.describe`; empty when nothing was left to make.
     """
@@ -42,6 +48,8 @@ class SampleReport:
     out: Path
     files: tuple[Path, ...]
     sheets: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    strips: tuple[Path, ...]
     written: int
     kept: int
     seconds: float
@@ -58,8 +66,7 @@ class SampleReport:
         return {
             **dataclasses.asdict(self),
             "out": str(self.out),
-            "files": [str(path) for path in self.files],
-            "sheets": [str(path) for path in self.sheets],
+            **{name: [str(path) for path in getattr(self, name)] for name in ("files", "sheets", "masks", "strips")},
             "videos_per_second": self.videos_per_second,
         }
 
@@ -76,13 +83,29 @@ class _Job:
     units: tuple[Unit, ...]
     sink: Sink
     overview: Overview
+    first: FirstFrames | None
 
     @property
     def fps(self) -> float:
         return self.settings.fps or self.manifest.fps
 
-    def path(self, video: PlannedVideo) -> Path:
-        return self.settings.out / f"{video.name}.{self.sink.extension}"
+    @property
+    def outputs(self) -> OutputFiles:
+        return OutputFiles(self.settings, self.sink)
+
+    def render(self, sampler: Sampler, unit: Unit) -> Rendered:
+        """The videos of a unit, with their masks if these are to be written."""
+        first = unit[0]
+        render = sampler.render_with_extras if self.settings.masks else sampler.render
+        made = render(
+            [video.index for video in unit],
+            motion=[video.motion for video in unit],
+            seed=self.settings.seed,
+            labels=self.labels if first.label is None else (first.label,),
+            frames=first.frames,
+            first_frames=None if self.first is None else self.first.frames,
+        )
+        return made if isinstance(made, Rendered) else Rendered(made, {})
 
     def decisive(self) -> dict[str, Any]:
         """Every setting that changes the content of files; only runs that agree in all of them mix."""
@@ -105,21 +128,40 @@ class _Job:
         }
         if settings.range == "batch-minmax":
             values["group"] = settings.normalised_together
+        # Added only where they are used: records of versions without them stay valid.
+        values |= {name: True for name in ("masks", "strips") if getattr(settings, name)}
+        if settings.by_class:
+            values["grid_by"] = "class"
+            values["labels"] = list({video.cell: video.label for video in self.videos if video.motion == 0}.values())
+        if self.first:
+            values["first_frame"] = self.first.sha256
         if dataclasses.is_dataclass(self.sink):
             values |= dataclasses.asdict(self.sink)
         return values
 
     def facts(self) -> dict[str, Any]:
-        """What else the record tells: the labels of the videos."""
-        indices = sorted({video.motion for video in self.videos})
-        labels = video_labels(self.manifest.interface, self.settings.seed, indices, self.labels)
-        if labels is None:
-            return {"engine": str(self.settings.engine)}
-        names = self.manifest.labels
-        return {
-            "engine": str(self.settings.engine),
-            "labels": {str(i): names[label] if names else label for i, label in zip(indices, labels)},
-        }
+        """What else the record tells: the first frames, and the class of each video.
+
+        Classes are by video index; in a grid by column, or by row where rows are classes.
+        """
+        facts: dict[str, Any] = {"engine": str(self.settings.engine)}
+        if self.first:
+            facts["first_frames"] = {"source": str(self.first.source), "names": list(self.first.names)}
+        classes = _classes(self.settings, self.manifest, self.videos, self.labels)
+        return {**facts, "labels": {str(key): name for key, name in classes.items()}} if classes else facts
+
+
+def _classes(
+    settings: SampleSettings, manifest: Manifest, videos: Sequence[PlannedVideo], labels: tuple[int, ...] | None
+) -> dict[int, str | int]:
+    """Index of a video, column of a grid, or row of one by class -> name of its class, or number; empty if none."""
+    if settings.by_class:
+        numbers = {video.cell[0]: video.label for video in videos if video.cell and video.label is not None}
+    else:
+        indices = sorted({video.motion for video in videos})
+        numbers = dict(zip(indices, video_labels(manifest.interface, settings.seed, indices, labels) or ()))
+    names = manifest.labels
+    return {key: names[number] if names else number for key, number in numbers.items()}
 
 
 def sample(
@@ -141,31 +183,41 @@ def sample(
     """
     start = time.perf_counter()
     job = _plan(settings, backend)
-    files = [job.path(video) for unit in job.units for video in unit]
-    own = [path.name for path in files]
-    every = [job.path(video).name for video in job.videos] + list(job.overview.names)
+    outputs = job.outputs
+    videos = [video for unit in job.units for video in unit]
+    own = [name for video in videos for name in outputs.names(video)]
+    every = [name for video in job.videos for name in outputs.names(video)] + list(job.overview.names)
     with claim(settings, job.decisive(), own=own, every=every, more=job.facts()):
-        missing = {path for path in files if not path.exists()}
+        missing = {video: paths for video in videos if (paths := [p for p in outputs.of(video) if not p.exists()])}
         drawing = job.overview.wanted
         units = [
             unit
             for unit in job.units
-            if any(job.path(video) in missing or (drawing and job.overview.shows(video)) for video in unit)
+            if any(video in missing or (drawing and job.overview.shows(video)) for video in unit)
         ]
         compute = 0.0
         described: dict[str, str] = {}
+        kept = len(videos) - len(missing)
         if progress:
-            progress(len(files) - len(missing), len(files))
+            progress(kept, len(videos))
         with _disk_full_names_resume(settings):
             if units:
                 overview = job.overview if drawing else None
                 compute, described = _make(job, units, missing, overview, progress, backend)
             if drawing:
                 job.overview.write(job.fps)
-    sheets = tuple(path for path in job.overview.paths if path.exists())
-    kept = len(files) - len(missing)
-    seconds = time.perf_counter() - start
-    return SampleReport(settings.out, tuple(files), sheets, len(missing), kept, seconds, compute, described)
+    return SampleReport(
+        out=settings.out,
+        files=tuple(outputs.video(video) for video in videos),
+        sheets=tuple(path for path in job.overview.paths if path.exists()),
+        masks=tuple(path for video in videos if (path := outputs.masks(video))),
+        strips=tuple(path for video in videos if (path := outputs.strip(video))),
+        written=len(missing),
+        kept=kept,
+        seconds=time.perf_counter() - start,
+        compute_seconds=compute,
+        backend=described,
+    )
 
 
 @contextlib.contextmanager
@@ -184,68 +236,102 @@ def _plan(settings: SampleSettings, backend: Backend | None) -> _Job:
     """Check everything that can be checked before a file or the model is touched."""
     if backend is None:
         name = backend_for(settings.engine, settings.backend)
-        manifest = manifest_of(settings.engine, output=output_for(settings.engine, settings.range))
+        manifest = manifest_of(settings.engine, **_wanted(settings))
     else:
         name, manifest = backend.name, backend.manifest
     check_range(settings.range, manifest)
     interface = manifest.interface
-    labels = label_indices(interface, manifest.labels, settings.labels) if settings.labels else None
-    videos = plan_videos(settings, interface)
-    overview = Overview(settings, interface.output, videos[0].frames)
+    _check_masks(settings, interface)
+    first = _first_frames(settings, interface)
+    wanted: Sequence[str] = settings.labels
+    if not wanted and first and manifest.labels and not settings.grid:
+        wanted = first.labels
+    labels = label_indices(interface, manifest.labels, wanted) if wanted else None
+    videos = plan_videos(settings, interface, labels)
+    classes = _classes(settings, manifest, videos, labels)
+    overview = Overview(settings, interface.output, videos[0].frames, tuple(map(str, classes.values())))
     units = plan_units(settings, videos)
-    return _Job(settings, manifest, name, labels, tuple(videos), tuple(units), settings.sink(), overview)
+    return _Job(settings, manifest, name, labels, tuple(videos), tuple(units), settings.sink(), overview, first)
+
+
+def _wanted(settings: SampleSettings) -> dict[str, Any]:
+    """What the artifact must be able to do."""
+    return {
+        "output": output_for(settings.engine, settings.range),
+        "masks": settings.masks,
+        "conditional": settings.first_frame is not None,
+    }
+
+
+def _check_masks(settings: SampleSettings, interface: ModelInterface) -> None:
+    if settings.masks and not interface.extras:
+        raise SamplingError(
+            "cannot write masks",
+            seen=f"a model with the output {interface.output.name} alone",
+            cause="it was opened without masks, or its family has none",
+            fix="vidgen export CHECKPOINT.safetensors -o MODEL.onnx --masks, or drop --masks",
+        )
+
+
+def _first_frames(settings: SampleSettings, interface: ModelInterface) -> FirstFrames | None:
+    """The first frames asked for, which suit the model."""
+    spec = next((spec for spec in interface.inputs if spec.kind == "image"), None)
+    if settings.first_frame is None or spec is None:
+        # Says which of the two is missing, if one is.
+        given = None if settings.first_frame is None else np.zeros((1, 3, 1, 1), np.float32)
+        check_first_frames(interface, given)
+        return None
+    first = read_first_frames(settings.first_frame, int(spec.shape[-1]))
+    check_first_frames(interface, first.frames)
+    return first
 
 
 def _make(
     job: _Job,
     units: list[Unit],
-    missing: set[Path],
+    missing: dict[PlannedVideo, list[Path]],
     overview: Overview | None,
     progress: Progress | None,
     backend: Backend | None,
 ) -> tuple[float, dict[str, str]]:
     """Compute some units and write the missing files; return the seconds of computing and what ran."""
-    settings = job.settings
+    settings, outputs = job.settings, job.outputs
     total = sum(len(unit) for unit in job.units)
     done = total - len(missing)
+    # Files are reported in order: with its last one a video is made.
+    last = {paths[-1] for paths in missing.values()}
 
     def count(path: Path) -> None:
         nonlocal done
-        done += 1
-        if progress:
+        done += path in last
+        if progress and path in last:
             progress(done, total)
 
     with contextlib.ExitStack() as stack:
         if backend is None:
-            output = output_for(settings.engine, settings.range)
-            backend = stack.enter_context(
-                open_backend(
-                    settings.engine,
-                    settings.backend,
-                    threads=settings.threads,
-                    device=settings.device,
-                    output=output,
-                    trust=settings.trust,
-                )
+            opened = open_backend(
+                settings.engine,
+                settings.backend,
+                threads=settings.threads,
+                device=settings.device,
+                trust=settings.trust,
+                **_wanted(settings),
             )
+            backend = stack.enter_context(opened)
         sampler = Sampler(backend, batch=settings.batch, range=settings.range, group=settings.normalised_together)
         compute = 0.0
-        waiting = max(len(unit) for unit in units)
+        waiting = max(len(unit) for unit in units) * len(outputs.of(units[0][0]))
         writer = FileWriter(job.sink, job.fps, threads=settings.encoders, waiting=waiting, written=count)
         with writer:
             for unit in units:
                 start = time.perf_counter()
-                frames = sampler.render(
-                    [video.index for video in unit],
-                    motion=[video.motion for video in unit],
-                    seed=settings.seed,
-                    labels=job.labels,
-                    frames=unit[0].frames,
-                )
+                made = job.render(sampler, unit)
                 compute += time.perf_counter() - start
-                for video, clip in zip(unit, frames):
+                for row, (video, clip) in enumerate(zip(unit, made.videos)):
                     if overview:
                         overview.put(video, clip)
-                    if job.path(video) in missing:
-                        writer.put(job.path(video), clip)
+                    masks = {name: array[row] for name, array in made.extras.items()}
+                    for path, frames, sink in outputs.content(video, clip, masks):
+                        if path in missing.get(video, ()):
+                            writer.put(path, frames, sink)
         return compute, backend.describe()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vidgen.models.config import TensorSpec
 from vidgen.runtime.plan import PlannedVideo
 from vidgen.runtime.settings import SampleSettings
-from vidgen.runtime.sinks.sheet import Sheet, SheetLayout, write_lengths
+from vidgen.runtime.sinks.sheet import Captions, Sheet, SheetLayout, write_lengths
 
 GRID_FILES = ("grid.png", "grid.webp")
 LENGTHS_FILES = ("lengths.png",)
@@ -21,12 +21,23 @@ class Overview:
 
     A shard draws none, as it does not make all cells; nor does a job whose overview is there already.
 
+    Args:
+        output: the video's. frames: of each video in a grid.
+        classes: names of the classes of a grid's rows, or of its columns where these are motions; none if the model
+            has none.
+
     Raises:
         SettingsError: a grid too large to draw.
     """
 
-    def __init__(self, settings: SampleSettings, output: TensorSpec, frames: int) -> None:
+    def __init__(
+        self, settings: SampleSettings, output: TensorSpec, frames: int, classes: tuple[str, ...] = ()
+    ) -> None:
         self._settings = settings
+        appearance = "first frame" if settings.first_frame else "appearance"
+        self._captions = Captions(classes or "motion", appearance)
+        if settings.by_class:
+            self._captions = Captions("first frame" if settings.first_frame else "sample", classes)
         self._sheet: Sheet | None = None
         self._layout: SheetLayout | None = None
         self._videos: dict[int, NDArray[np.uint8]] = {}
@@ -61,8 +72,9 @@ class Overview:
         if self._layout is None:
             self._videos[video.frames] = frames.copy()
             return
-        self._sheet = self._sheet or Sheet(self._layout)
-        self._sheet.put(video.index, video.motion, frames)
+        self._sheet = self._sheet or Sheet(self._layout, self._captions)
+        assert video.cell is not None
+        self._sheet.put(*video.cell, frames)
 
     def write(self, fps: float) -> None:
         """Write the files, atomically each.

@@ -43,7 +43,7 @@ def claim(
 
     Args:
         decisive: everything that changes file content, by option name.
-        own: names of the files that this job, or this shard of it, writes.
+        own: names of the files that this job, or this shard of it, writes; with ``/`` if they lie in sub-folders.
         every: names of the files of all its shards.
         more: further facts for the reader of the record.
 
@@ -177,7 +177,8 @@ def _remove_leftovers(out: Path, name: str, ours: Collection[str]) -> None:
             with open(path, "r+b") as stream:
                 if not _try_lock(stream.fileno()):
                     return
-    for path in out.glob(PARTIAL_PREFIX + "*"):
-        match = re.fullmatch(re.escape(PARTIAL_PREFIX) + r"[0-9]+-(.+)", path.name)
-        if match and match[1] in ours:
-            path.unlink(missing_ok=True)
+    for folder in {out / name for name in map(os.path.dirname, ours)}:
+        for path in folder.glob(PARTIAL_PREFIX + "*"):
+            match = re.fullmatch(re.escape(PARTIAL_PREFIX) + r"[0-9]+-(.+)", path.name)
+            if match and (folder / match[1]).relative_to(out).as_posix() in ours:
+                path.unlink(missing_ok=True)

@@ -21,6 +21,9 @@ DEFAULT_VIDEOS_LENGTHS = 8
 #: Options that the command line spells in another way than their field.
 OPTIONS = {"out": "-o", "n": "-n"}
 
+#: What changes along the rows of a grid: the appearance, while columns are motions; or the class.
+GRID_KINDS = ("motion", "class")
+
 
 @dataclass(frozen=True)
 class SampleSettings:
@@ -31,10 +34,19 @@ class SampleSettings:
         n: number of videos; when None 64, or 8 with several lengths; a grid has its own number.
         seed: of the whole set, in [0, 2**32).
         labels: class names or indices; video i takes ``labels[i % len(labels)]``; drawn when empty.
-        grid: ``"NxM"``: N appearances x M motions, files ``i_j``, and a sheet of all.
+        grid: ``"NxM"``: N rows x M columns, files ``row_column``, and a sheet of all.
+        grid_by: ``motion``: row i has appearance i, column j motion j and, of a model with classes, its label.
+            ``class``: row i has the i-th of ``labels`` (or of the model's classes), column j noise j in every row, so
+            that cell i_j is video j of that class alone. When None ``class`` where there are as many labels as rows,
+            and more than one; else ``motion``.
         frames: frames in each video, ``"F"``; or several lengths ``"START:STOP:STEP"``, STOP included, files
             ``i_frames``. The length the model was trained for when None.
+        first_frame: image, video, .npy array, folder of such, or clip store whose first frames videos go on from;
+            video i (in a grid row, by class column, i) takes frame i modulo their number. See
+            :mod:`vidgen.runtime.first_frames`.
         format: ``mp4``, ``webp``, ``gif``, ``png`` (strip) or ``npy``.
+        masks: write the masks of each video to ``masks/NAME.png``. strips: write its frames, side by side, to
+            ``strips/NAME.png``.
         range: ``model``, or ``batch-minmax`` as the reference does.
         group: videos normalised together with ``batch-minmax``: 64 when None, or the whole grid.
         shard: ``"i/n"``, i from 0: of the videos every n-th from the i-th on; with ``batch-minmax`` of the groups.
@@ -57,8 +69,12 @@ class SampleSettings:
     seed: int = 0
     labels: tuple[str, ...] = ()
     grid: str | None = None
+    grid_by: str | None = None
     frames: str | None = None
+    first_frame: Path | None = None
     format: str = "mp4"
+    masks: bool = False
+    strips: bool = False
     range: str = "model"
     group: int | None = None
     shard: str | None = None
@@ -78,6 +94,8 @@ class SampleSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "engine", Path(self.engine))
         object.__setattr__(self, "out", Path(self.out))
+        if self.first_frame is not None:
+            object.__setattr__(self, "first_frame", Path(self.first_frame))
         object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
         for name in ("n", "group", "batch", "threads", "encoders"):
             value = getattr(self, name)
@@ -89,6 +107,8 @@ class SampleSettings:
             raise _bad("fps", self.fps, "0.1 to 1000", "25")
         if self.range not in RANGES:
             raise _bad("range", self.range, " or ".join(RANGES), "model")
+        if self.grid_by is not None and self.grid_by not in GRID_KINDS:
+            raise _bad("grid_by", self.grid_by, " or ".join(GRID_KINDS), "class")
         if self.frames is not None and isinstance(self.frames, int):
             object.__setattr__(self, "frames", str(self.frames))
         self.sink()
@@ -103,6 +123,29 @@ class SampleSettings:
             raise _clash("--grid", f"--frames {self.frames}", "a grid has one length", f"--frames {lengths[0]}")
         if self.group is not None and self.range != "batch-minmax":
             raise _clash("--group", f"--range {self.range}", "only batch-minmax normalises in groups", "--group")
+        if self.strips and self.format == "png":
+            raise _clash("--strips", "--format png", "png videos are such strips themselves", "--strips")
+        self._check_rows(grid)
+
+    def _check_rows(self, grid: tuple[int, int] | None) -> None:
+        if self.grid_by is not None and grid is None:
+            raise SettingsError(
+                f"cannot sample with --grid-by {self.grid_by} alone",
+                seen="no --grid",
+                cause="it says what the rows of a grid are",
+                fix="add --grid NxM, e.g. --grid 4x8",
+            )
+        if not self.by_class or grid is None:
+            return
+        if self.labels and len(self.labels) != grid[0]:
+            raise _clash(
+                "--grid-by class",
+                f"--labels {','.join(self.labels)}",
+                f"each row shows one class: {grid[0]} rows take {grid[0]} labels",
+                f"--grid {len(self.labels)}x{grid[1]}",
+            )
+        if self.range == "batch-minmax":
+            raise _clash("--grid-by class", "--range batch-minmax", "rows are made one by one", "--range model")
 
     @property
     def grid_size(self) -> tuple[int, int] | None:
@@ -111,8 +154,17 @@ class SampleSettings:
             return None
         match = re.fullmatch(r"([1-9][0-9]{0,4})[xX]([1-9][0-9]{0,4})", self.grid)
         if match is None:
-            raise _bad("grid", self.grid, "NxM, appearances x motions", "8x8")
+            raise _bad("grid", self.grid, "NxM, rows x columns", "8x8")
         return int(match[1]), int(match[2])
+
+    @property
+    def by_class(self) -> bool:
+        """Whether the rows of the grid are classes."""
+        if self.grid_size is None:
+            return False
+        if self.grid_by is None:
+            return len(self.labels) == self.grid_size[0] > 1
+        return self.grid_by == "class"
 
     @property
     def several_lengths(self) -> bool:
@@ -172,7 +224,7 @@ class SampleSettings:
         words = ["vidgen", "sample"]
         for field in dataclasses.fields(settings):
             value = getattr(settings, field.name)
-            option = OPTIONS.get(field.name, "--" + field.name.replace("_", "-"))
+            option = _option(field.name)
             if value == field.default:
                 continue
             if isinstance(value, bool):
@@ -182,8 +234,12 @@ class SampleSettings:
         return shlex.join(words)
 
 
+def _option(name: str) -> str:
+    return OPTIONS.get(name, "--" + name.replace("_", "-"))
+
+
 def _bad(name: str, value: object, expected: str, example: str) -> SettingsError:
-    option = OPTIONS.get(name, "--" + name)
+    option = _option(name)
     return SettingsError(
         f"cannot sample with {option} {value}",
         seen=f"{value!r}, expected {expected}",

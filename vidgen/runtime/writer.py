@@ -24,10 +24,10 @@ class FileWriter:
     and waits for what has, so that no thread and no half file is left behind.
 
     Args:
-        sink: how to write one file.
+        sink: how to write one file, unless :meth:`put` says otherwise.
         fps: frames a second.
         threads: how many files are encoded at a time; None is one for each CPU, at most 4.
-        waiting: how many more videos may wait in memory before :meth:`put` blocks.
+        waiting: how many more files may wait in memory before :meth:`put` blocks.
         written: called with each path, in the order of :meth:`put`, from the thread that called it.
     """
 
@@ -48,15 +48,18 @@ class FileWriter:
         self._room = threading.Semaphore(count + waiting)
         self._pending: deque[tuple[Path, Future[None]]] = deque()
 
-    def put(self, path: Path, frames: NDArray[np.uint8]) -> None:
+    def put(self, path: Path, frames: NDArray[np.uint8], sink: Sink | None = None) -> None:
         """Queue a video; it must not be changed afterwards. Blocks while too many wait.
+
+        Args:
+            sink: how to write this file.
 
         Raises:
             VidgenError: an earlier file could not be written.
         """
         self._collect(wait=False)
         self._room.acquire()
-        future = self._pool.submit(self._sink.write, path, frames, self._fps)
+        future = self._pool.submit((sink or self._sink).write, path, frames, self._fps)
         future.add_done_callback(lambda _: self._room.release())
         self._pending.append((path, future))
 

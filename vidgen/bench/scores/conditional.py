@@ -13,6 +13,7 @@ from vidgen.bench.scores.classifier import FRAMES
 from vidgen.bench.scores.real_clips import StoreClips
 from vidgen.bench.scores.sources import Batch, Opener, engine_facts, enough_frames
 from vidgen.bench.scores.video_folder import BY_FIRST_FRAME
+from vidgen.runtime.first_frames import as_input
 from vidgen.runtime.manifest import Manifest
 from vidgen.runtime.sampler import Sampler
 
@@ -52,13 +53,10 @@ class ConditionalSource:
         """See :class:`vidgen.bench.scores.sources.Source`."""
         frames = np.stack([self._real.clip(position)[0] for position in range(len(self._real))])
         # The number of first frames is the period of labels and frames alike.
-        given = ((frames.astype(np.float32) / 255 - np.float32(0.5)) / np.float32(0.5)).transpose(0, 3, 1, 2)
         labels = self._class_of_action[self._real.actions].tolist()
         with Sampler(self._open(), batch=min(size, self.clips)) as sampler:
             self._ran = sampler.backend.describe()
-            made = sampler.batches(
-                self.clips, self._seed, labels, frames=self._frames, first_frames=np.ascontiguousarray(given)
-            )
+            made = sampler.batches(self.clips, self._seed, labels, frames=self._frames, first_frames=as_input(frames))
             for indices, videos in made:
                 actions = self._real.actions[indices % len(labels)]
                 yield Batch(BY_FIRST_FRAME, indices.tolist(), actions, videos[:, :FRAMES])

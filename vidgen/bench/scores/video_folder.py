@@ -164,9 +164,10 @@ def _by_record(folder: Path, records: Sequence[dict[str, Any]], files: Sequence[
 
 
 def _record_key(stem: str, settings: Mapping[str, Any]) -> str:
-    """The key of a video's label in the record: its index, or that of its motion in a grid."""
+    """The key of a video's label in the record: its index, or in a grid its column, or row where rows are classes."""
     parts = stem.split("_")
-    return parts[-1] if settings.get("grid") and len(parts) == 2 else parts[0]
+    by_column = settings.get("grid") and settings.get("grid_by") != "class"
+    return parts[-1] if by_column and len(parts) == 2 else parts[0]
 
 
 def _starts(path: Path, settings: Mapping[str, Any]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Page-ready overviews: the grid of appearances and motions, and one video at several lengths."""
+"""Page-ready overviews: the grid of appearances and motions, or of classes, and one video at several lengths."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ MEMORY_LIMIT = 2**31
 
 WHITE = (255, 255, 255)
 INK = (70, 70, 70)
+#: Height of captions in pixels, before enlarging.
+TEXT_SIZE = 12
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,21 @@ class SheetLayout:
         return MARGIN + GAP + row * (self.height + GAP), MARGIN + GAP + column * (self.width + GAP)
 
 
+@dataclass(frozen=True)
+class Captions:
+    """What stands above the columns and at the left of the rows: one text for all, or one for each."""
+
+    columns: str | tuple[str, ...]
+    rows: str | tuple[str, ...]
+
+
 class Sheet:
-    """A grid sheet, filled one cell at a time in any order.
+    """A grid sheet, filled one cell at a time in any order."""
 
-    Args:
-        captions: what changes along the columns, and along the rows.
-    """
-
-    def __init__(self, layout: SheetLayout, captions: tuple[str, str] = ("motion", "appearance")) -> None:
+    def __init__(self, layout: SheetLayout, captions: Captions = Captions("motion", "appearance")) -> None:
         self._layout = layout
         self._captions = captions
-        blank = _blank(layout.size, captions)
-        self._pixels = np.repeat(blank[None], layout.frames, axis=0)
+        self._pixels = np.repeat(_blank(layout, captions)[None], layout.frames, axis=0)
 
     def put(self, row: int, column: int, frames: NDArray[np.uint8]) -> None:
         """Place one video: uint8 [frames, height, width, 3]."""
@@ -91,7 +96,7 @@ class Sheet:
             StorageError: a file cannot be written.
         """
         WebpSink(quality).write(webp, self._pixels, fps)
-        _write_png(png, self._pixels[len(self._pixels) // 2], self._captions)
+        _write_png(png, self._pixels[len(self._pixels) // 2], self._layout, self._captions)
 
 
 def write_sheet(png: Path, webp: Path, cells: NDArray[np.uint8], fps: float, *, quality: int = 90) -> None:
@@ -125,54 +130,76 @@ def write_lengths(png: Path, videos: Sequence[NDArray[np.uint8]], columns: int =
     step = -(-longest // columns)
     height, width = videos[0].shape[1:3]
     layout = SheetLayout(len(videos), -(-longest // step), 1, height, width)
-    captions = (f"time, every {step} frames" if step > 1 else "time", "frames")
-    pixels = _blank(layout.size, captions)
+    names = tuple(str(len(video)) for video in videos)
+    captions = Captions(f"time, every {step} frames" if step > 1 else "time", names)
+    pixels = _blank(layout, captions)
     for row, video in enumerate(videos):
         for column, frame in enumerate(video[::step]):
             top, left = layout.corner(row, column)
             pixels[top : top + height, left : left + width] = frame
-    names = {layout.corner(row, 0)[0] + height // 2: str(len(video)) for row, video in enumerate(videos)}
-    _write_png(png, pixels, captions, names)
+    _write_png(png, pixels, layout, captions)
 
 
-def _write_png(
-    png: Path, pixels: NDArray[np.uint8], captions: tuple[str, str], rows: dict[int, str] | None = None
-) -> None:
-    """Enlarge and write; captions are drawn again, at full resolution.
-
-    Args:
-        rows: height of the middle of a row in pixels before enlarging -> text at its left, in place of the caption.
-    """
+def _write_png(png: Path, pixels: NDArray[np.uint8], layout: SheetLayout, captions: Captions) -> None:
+    """Enlarge and write; captions are drawn again, at full resolution."""
     from PIL import Image
 
-    height, width = (PNG_SCALE * size for size in pixels.shape[:2])
+    height, width = (PNG_SCALE * size for size in layout.size)
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-    margin = _blank((height, width), captions if rows is None else (captions[0], ""), PNG_SCALE)
+    margin = Image.fromarray(_blank(layout, captions, PNG_SCALE))
     edge = PNG_SCALE * MARGIN
     for box in ((0, 0, width, edge), (0, 0, edge, height)):
-        image.paste(Image.fromarray(margin).crop(box), box[:2])
-    for middle, text in (rows or {}).items():
-        _draw_text(image, (edge // 2, PNG_SCALE * middle), text, PNG_SCALE)
+        image.paste(margin.crop(box), box[:2])
     with atomic_file(png) as partial:
         image.save(partial, format="PNG", optimize=True)
 
 
-def _blank(size: tuple[int, int], captions: tuple[str, str], scale: int = 1) -> NDArray[np.uint8]:
-    """A white image of (height, width) with the captions in its margins: "motion" above, "appearance" at the left."""
+def _blank(layout: SheetLayout, captions: Captions, scale: int = 1) -> NDArray[np.uint8]:
+    """A white sheet, enlarged, with the captions in its margins; texts at the left stand upright if they are long."""
     from PIL import Image
 
-    height, width = size
-    image = Image.new("RGB", (width, height), WHITE)
+    height, width = (scale * size for size in layout.size)
     edge = scale * MARGIN
-    _draw_text(image, (edge + (width - edge) // 2, edge // 2), captions[0], scale)
+    image = Image.new("RGB", (width, height), WHITE)
+    for text, middle, room in _places(captions.columns, layout.columns, layout.width):
+        _draw_text(image, (edge + scale * middle, edge // 2), text, scale, scale * room)
     upright = Image.new("RGB", (height, edge), WHITE)
-    _draw_text(upright, ((height - edge) // 2, edge // 2), captions[1], scale)
+    flat = []
+    for text, middle, room in _places(captions.rows, layout.rows, layout.height):
+        if isinstance(captions.rows, tuple) and _text_width(text, scale) <= edge - 2 * scale:
+            flat.append((text, middle))
+        else:
+            _draw_text(upright, (height - edge - scale * middle, edge // 2), text, scale, scale * room)
     image.paste(upright.transpose(Image.Transpose.ROTATE_90), (0, 0))
+    for text, middle in flat:
+        _draw_text(image, (edge // 2, edge + scale * middle), text, scale, edge)
     return np.asarray(image).copy()
 
 
-def _draw_text(image: Image, middle: tuple[int, int], text: str, scale: int) -> None:
+def _places(caption: str | tuple[str, ...], cells: int, size: int) -> list[tuple[str, int, int]]:
+    """Texts along one side, each with its middle, from the margin on, and the length that it may take."""
+    if isinstance(caption, str):
+        length = cells * (size + GAP) + GAP
+        return [(caption, length // 2, length)]
+    return [(text, GAP + i * (size + GAP) + size // 2, size) for i, text in enumerate(caption)]
+
+
+def _text_width(text: str, scale: int) -> float:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size=TEXT_SIZE * scale).getlength(text)
+
+
+def _draw_text(image: Image, middle: tuple[int, int], text: str, scale: int, room: int) -> None:
+    """Draw a text in at most ``room`` pixels: smaller, and cut short if that is not enough."""
     from PIL import ImageDraw, ImageFont
 
-    font = ImageFont.load_default(size=12 * scale)
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    shrunk = min(1.0, room / max(1.0, _text_width(text, scale)))
+    size = TEXT_SIZE * scale * max(shrunk, 0.6)
+    font = ImageFont.load_default(size=size)
+    if font.getlength(text) > room:
+        while text and font.getlength(text + "...") > room:
+            text = text[:-1]
+        text += "..."
     ImageDraw.Draw(image).text(middle, text, fill=INK, font=font, anchor="mm")
