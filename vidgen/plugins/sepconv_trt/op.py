@@ -1,6 +1,6 @@
 """Importing this registers ``torch.ops.vidgen.separable_convolution`` and its gradient.
 
-Any device runs the portable torch form; the CPU runs the C++ kernel where it can be built.
+A CPU runs the C++ kernel where it can be built, a CUDA device the kernels of ``cuda/``; anything else the portable torch form.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vidgen.plugins.sepconv_trt import cpu, portable
 from vidgen.plugins.sepconv_trt.checks import check, check_grad
+from vidgen.plugins.sepconv_trt.cuda.launch import register_cuda
 
 NAME = "vidgen::separable_convolution"
 BACKWARD_NAME = "vidgen::separable_convolution_backward"
@@ -108,6 +109,7 @@ _LIBRARY.impl("separable_convolution", _forward, "CompositeExplicitAutograd")
 _LIBRARY.impl("separable_convolution_backward", _backward, "CompositeExplicitAutograd")
 _LIBRARY.impl("separable_convolution", cpu.forward, "CPU")
 _LIBRARY.impl("separable_convolution_backward", cpu.backward, "CPU")
+register_cuda(_LIBRARY)
 torch.library.register_fake(NAME, _fake_forward, lib=_LIBRARY)
 torch.library.register_fake(BACKWARD_NAME, _fake_backward, lib=_LIBRARY)
 torch.library.register_autograd(NAME, _forward_gradient, setup_context=_save, lib=_LIBRARY)
