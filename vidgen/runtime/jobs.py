@@ -243,15 +243,30 @@ def _plan(settings: SampleSettings, backend: Backend | None) -> _Job:
     interface = manifest.interface
     _check_masks(settings, interface)
     first = _first_frames(settings, interface)
-    wanted: Sequence[str] = settings.labels
-    if not wanted and first and manifest.labels and not settings.grid:
-        wanted = first.labels
-    labels = label_indices(interface, manifest.labels, wanted) if wanted else None
+    labels = _labels(settings, manifest, first)
     videos = plan_videos(settings, interface, labels)
     classes = _classes(settings, manifest, videos, labels)
     overview = Overview(settings, interface.output, videos[0].frames, tuple(map(str, classes.values())))
     units = plan_units(settings, videos)
     return _Job(settings, manifest, name, labels, tuple(videos), tuple(units), settings.sink(), overview, first)
+
+
+def _labels(settings: SampleSettings, manifest: Manifest, first: FirstFrames | None) -> tuple[int, ...] | None:
+    """Labels to take in turn: those asked for, else the classes of the clips that videos go on from; None to draw."""
+    names = manifest.labels
+    if settings.labels:
+        return label_indices(manifest.interface, names, settings.labels)
+    if settings.grid or first is None or not first.labels or not names:
+        return None
+    unknown = sorted({label for label in first.labels if label not in names})
+    if unknown:
+        raise SamplingError(
+            f"cannot go on from the clips of {first.source} as what they show",
+            seen=f"clips of {unknown[0]}, expected {', '.join(names)}",
+            cause="the store holds other classes than the model was trained on",
+            fix=f"name the classes to show: --labels {names[0]}",
+        )
+    return tuple(names.index(label) for label in first.labels)
 
 
 def _wanted(settings: SampleSettings) -> dict[str, Any]:

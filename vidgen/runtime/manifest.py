@@ -237,13 +237,16 @@ def _interface(config: ModelConfig, output: str, masks: bool, conditional: bool)
     if isinstance(config, TwoStreamVANConfig):
         return config.interface(output, masks=masks, conditional=conditional)
     interface = config.interface(output)
-    for option, asked in (("masks", masks), ("conditional", conditional)):
+    for what, asked, options in (
+        ("has no masks", masks, "--masks"),
+        ("does not go on from a first frame", conditional, "--conditional, or --first-frame,"),
+    ):
         if asked:
             raise SettingsError(
-                f"cannot use --{option} with this model",
+                f"this model {what}",
                 seen=f"a {type(config).__name__.removesuffix('Config')}, expected a TwoStreamVAN",
                 cause="only TwoStreamVAN has masks, and goes on from a given first frame",
-                fix=f"leave --{option} out",
+                fix=f"leave {options} out",
             )
     return interface
 

@@ -155,7 +155,7 @@ def _write_png(png: Path, pixels: NDArray[np.uint8], layout: SheetLayout, captio
 
 
 def _blank(layout: SheetLayout, captions: Captions, scale: int = 1) -> NDArray[np.uint8]:
-    """A white sheet, enlarged, with the captions in its margins; texts at the left stand upright if they are long."""
+    """A white sheet, enlarged, with the captions in its margins; names at the left are turned unless all are short."""
     from PIL import Image
 
     height, width = (scale * size for size in layout.size)
@@ -164,14 +164,12 @@ def _blank(layout: SheetLayout, captions: Captions, scale: int = 1) -> NDArray[n
     for text, middle, room in _places(captions.columns, layout.columns, layout.width):
         _draw_text(image, (edge + scale * middle, edge // 2), text, scale, scale * room)
     upright = Image.new("RGB", (height, edge), WHITE)
-    flat = []
-    for text, middle, room in _places(captions.rows, layout.rows, layout.height):
-        if isinstance(captions.rows, tuple) and _text_width(text, scale) <= edge - 2 * scale:
-            flat.append((text, middle))
-        else:
-            _draw_text(upright, (height - edge - scale * middle, edge // 2), text, scale, scale * room)
+    texts = _places(captions.rows, layout.rows, layout.height)
+    turned = isinstance(captions.rows, str) or any(_text_width(text, scale) > edge for text, _, _ in texts)
+    for text, middle, room in texts if turned else ():
+        _draw_text(upright, (height - edge - scale * middle, edge // 2), text, scale, scale * room)
     image.paste(upright.transpose(Image.Transpose.ROTATE_90), (0, 0))
-    for text, middle in flat:
+    for text, middle, _ in () if turned else texts:
         _draw_text(image, (edge // 2, edge + scale * middle), text, scale, edge)
     return np.asarray(image).copy()
 
@@ -195,9 +193,9 @@ def _draw_text(image: Image, middle: tuple[int, int], text: str, scale: int, roo
     from PIL import ImageDraw, ImageFont
 
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    shrunk = min(1.0, room / max(1.0, _text_width(text, scale)))
-    size = TEXT_SIZE * scale * max(shrunk, 0.6)
-    font = ImageFont.load_default(size=size)
+    # Widths do not scale quite as sizes do.
+    shrunk = min(1.0, 0.97 * room / max(1.0, _text_width(text, scale)))
+    font = ImageFont.load_default(size=TEXT_SIZE * scale * max(shrunk, 0.6))
     if font.getlength(text) > room:
         while text and font.getlength(text + "...") > room:
             text = text[:-1]
