@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from support.fill import fill_module
 
 from vidgen.models.checkpoint import CheckpointInfo, DataDescription, save_checkpoint
-from vidgen.models.config import G3ANConfig
+from vidgen.models.config import G3ANConfig, TwoStreamVANConfig
 from vidgen.models.g3an import Generator
+from vidgen.models.twostreamvan import Generator as TwoStreamVAN
 
 Noise = tuple[torch.Tensor, torch.Tensor]
 
@@ -67,6 +68,32 @@ def checkpoint(filled: Callable[..., Generator], tmp_path: Path) -> Callable[...
         data = DataDescription("faces", 12.5, ("smile", "nod"), "0123")
         path = tmp_path / f"{name}.safetensors"
         save_checkpoint(path, generator.state_dict(), CheckpointInfo("g3an", generator.config, 7, data))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def actor() -> Callable[..., TwoStreamVAN]:
+    """Make a filled TwoStreamVAN in evaluation mode, narrow unless told otherwise."""
+
+    def make(**config: Any) -> TwoStreamVAN:
+        narrow = {"n_cat": 3, "gf_dim": 1, "cont_dim": 6, "motion_dim": 4}
+        generator: TwoStreamVAN = fill_module(TwoStreamVAN(TwoStreamVANConfig(**{**narrow, **config})))
+        return generator.eval()
+
+    return make
+
+
+@pytest.fixture
+def actor_checkpoint(actor: Callable[..., TwoStreamVAN], tmp_path: Path) -> Callable[..., Path]:
+    """Write a filled TwoStreamVAN as a checkpoint."""
+
+    def make(name: str = "actor", **config: Any) -> Path:
+        generator = actor(**config)
+        data = DataDescription("actions", 12.5, ("walk", "run", "jump"), "0123")
+        path = tmp_path / f"{name}.safetensors"
+        save_checkpoint(path, generator.state_dict(), CheckpointInfo("twostreamvan", generator.config, 7, data))
         return path
 
     return make

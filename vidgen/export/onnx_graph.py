@@ -25,10 +25,10 @@ class OnnxGraph:
     Args:
         outer: the graph that this one will be inside of, as the body of a loop: no name is given in both, and a weight
             that the outer graph has is taken from there.
-        copied: weights of up to this many bytes are written again instead.
+        copied: but weights of convolutions are written again, instead.
     """
 
-    def __init__(self, outer: OnnxGraph | None = None, *, copied: int = 0) -> None:
+    def __init__(self, outer: OnnxGraph | None = None, *, copied: bool = False) -> None:
         self._onnx = require("onnx", "write .onnx files")
         self._outer = outer
         self._copied = copied
@@ -47,7 +47,7 @@ class OnnxGraph:
     def weight(self, name: str, value: NDArray[Any]) -> str:
         """An initialiser under its own name; giving the same name twice means the same tensor."""
         if name not in self._weights:
-            if self._outer and name in self._outer._weights and value.nbytes > self._copied:
+            if self._outer and name in self._outer._weights and not (self._copied and value.ndim > 2):
                 return self._outer.weight(name, value)
             stored = self.unique(name)
             self._weights[name] = (stored, value)

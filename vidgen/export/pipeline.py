@@ -291,7 +291,7 @@ def _verified(
             from vidgen.export.precision import to_half
 
             say("typing the graph to half precision")
-            model, precision = to_half(model)
+            model, precision = to_half(model, recurrent=draft.model == "twostreamvan")
         partial.write_bytes(_serialised(model, body=draft.sepconv != "plugin"))
         manifest = dataclasses.replace(draft, precision=precision)
         say(f"comparing the {kind} graph with the checkpoint")

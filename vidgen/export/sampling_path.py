@@ -344,9 +344,9 @@ class SamplingPath(nn.Module):
         masks = (
             TensorSpec(f"{spec.name}.step", "float32", ("batch", *spec.shape[2:]), "mask") for spec in interface.extras
         )
-        #: Weights of up to this many bytes that the step shares with what is around it are written twice: ONNX Runtime
-        #: puts a convolution's weights in vector order only where they are in the same graph.
-        self.copied = 2**20 if lowering == "cpu" else 0
+        #: Weights of convolutions that the step shares with what is around it are written twice: ONNX Runtime puts
+        #: them in vector order only where they are in the same graph.
+        self.copied = lowering == "cpu"
         self.scanned = (TensorSpec("pixels", output, pixels, "video"), *masks)
 
     def forward(self, start: Tensor, z_motion: Tensor, label: Tensor) -> tuple[Tensor, ...]:
