@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vidgen._files import sha256
-from vidgen.models.config import FramesRule, G3ANConfig, ModelInterface, TensorSpec
+from vidgen.models.config import FramesRule, G3ANConfig, ModelInterface, TensorSpec, TwoStreamVANConfig
 from vidgen.runtime.manifest import Manifest, write_manifest
 
 TINY = G3ANConfig(c_a=6, c_m=4, ch=2, use_attention=True)
@@ -59,6 +59,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     save_checkpoint(path, tensors, CheckpointInfo("g3an", TINY, 7, DataDescription("toy", 12.5)))
     return path
+
+
+@pytest.fixture
+def small_actor(tmp_path: Path) -> Callable[[], Path]:
+    """To write a tiny TwoStreamVAN."""
+
+    def write() -> Path:
+        import torch
+
+        from vidgen.models.checkpoint import CheckpointInfo, DataDescription, save_checkpoint
+        from vidgen.models.twostreamvan import Generator
+
+        torch.manual_seed(5)
+        config = TwoStreamVANConfig(n_cat=3, gf_dim=2, cont_dim=4, motion_dim=3)
+        path = tmp_path / "actor.safetensors"
+        info = CheckpointInfo("twostreamvan", config, 7, DataDescription("toy", 12.5, LABELS))
+        save_checkpoint(path, Generator(config).eval().state_dict(), info)
+        return path
+
+    return write
 
 
 def write_toy_onnx(path: Path, output: str = "uint8", *, external: bool = False) -> Manifest:

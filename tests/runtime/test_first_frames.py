@@ -14,7 +14,7 @@ from PIL import Image
 from vidgen.data.layouts import Frame
 from vidgen.data.store import ClipStore, StoreWriter
 from vidgen.data.transform import resize
-from vidgen.data.windows import Crop, crop_and_resize
+from vidgen.data.windows import NO_CROP, Crop, crop_and_resize
 from vidgen.errors import DataError
 from vidgen.runtime.first_frames import MOST, as_input, read_first_frames
 from vidgen.runtime.sinks import GifSink, Mp4Sink, NpySink, PngSink, WebpSink
@@ -107,7 +107,7 @@ def test_a_folder_gives_its_files_sorted_by_name(tmp_path: Path) -> None:
     assert found.labels == ()
 
 
-def _store(path: Path, crop: Crop = Crop(), labels: tuple[str, ...] = ("walk", "jump")) -> list[NDArray[np.uint8]]:
+def _store(path: Path, crop: Crop = NO_CROP, labels: tuple[str, ...] = ("walk", "jump")) -> list[NDArray[np.uint8]]:
     clips = [_clip(3, 72, 72, seed) for seed in range(3)]
     with StoreWriter(path, name="toy", height=72, width=72, labels=labels, crop=crop) as writer:
         for i, clip in enumerate(clips):
@@ -115,7 +115,7 @@ def _store(path: Path, crop: Crop = Crop(), labels: tuple[str, ...] = ("walk", "
     return clips
 
 
-@pytest.mark.parametrize("crop", [Crop(), Crop("margin", 5), Crop("square", 64, 4)])
+@pytest.mark.parametrize("crop", [NO_CROP, Crop("margin", 5), Crop("square", 64, 4)])
 def test_a_store_gives_what_its_crop_rule_takes_in_a_test(crop: Crop, tmp_path: Path) -> None:
     clips = _store(tmp_path / "store", crop)
     found = read_first_frames(tmp_path / "store", SIDE)

@@ -45,6 +45,11 @@ def _settings(**options: Any) -> SampleSettings:
         ({"grid": "2x2", "n": 4}, "drop -n"),
         ({"grid": "2x2", "frames": "16:24:4"}, "use --frames 16"),
         ({"group": 8}, "drop --group"),
+        ({"grid": "2x2", "grid_by": "row"}, "--grid-by class"),
+        ({"grid_by": "class"}, "--grid 4x8"),
+        ({"grid": "2x4", "grid_by": "class", "labels": ("a", "b", "c")}, "use --grid 3x4"),
+        ({"grid": "2x4", "grid_by": "class", "range": "batch-minmax"}, "use --range model"),
+        ({"format": "png", "strips": True}, "drop --strips"),
     ],
 )
 def test_bad_options_are_answered_with_a_good_one(options: dict[str, Any], said: str) -> None:
@@ -59,6 +64,19 @@ def test_notations_are_read() -> None:
     assert _settings().shard_of == (0, 1)
     assert _settings(frames="20").lengths == (20,)
     assert _settings().lengths == ()
+
+
+@given(
+    rows=st.integers(1, 5),
+    labels=st.lists(st.sampled_from("abc"), max_size=5),
+    grid_by=st.sampled_from([None, "motion", "class"]),
+)
+def test_rows_are_classes_if_asked_or_if_each_has_a_label(rows: int, labels: list[str], grid_by: str | None) -> None:
+    if grid_by == "class" and labels and len(labels) != rows:
+        return
+    found = _settings(grid=f"{rows}x2", labels=tuple(labels), grid_by=grid_by).by_class
+    assert found == (grid_by == "class" or (grid_by is None and rows > 1 and len(labels) == rows))
+    assert not _settings(labels=tuple(labels)).by_class
 
 
 @given(start=st.integers(1, 60), count=st.integers(0, 9), step=st.integers(1, 9), rest=st.integers(0, 8))
@@ -84,5 +102,7 @@ def test_the_command_says_what_differs_from_the_defaults() -> None:
         "vidgen sample --engine 'my models/a.onnx' -o out -n 5 --labels walk,jump --resume --pix-fmt yuv444p --no-sheet"
     )
     assert "--resume" not in settings.command(resume=False)
+    more = _settings(grid="2x3", grid_by="class", first_frame=Path("a b.png"), masks=True, strips=True)
+    assert more.command().endswith("--grid 2x3 --grid-by class --first-frame 'a b.png' --masks --strips")
     assert shlex.split(settings.elsewhere())[5] == "out-2"
     assert shlex.split(SampleSettings(Path("a.onnx"), Path(".")).elsewhere())[5] == "samples-2"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vidgen.errors import SettingsError
-from vidgen.runtime.sinks.sheet import PNG_SCALE, SheetLayout, write_lengths, write_sheet
+from vidgen.runtime.sinks.sheet import MARGIN, PNG_SCALE, Captions, Sheet, SheetLayout, write_lengths, write_sheet
 
 
 def _cells(rows: int, columns: int, frames: int = 3) -> np.ndarray:
@@ -42,6 +42,32 @@ def test_cells_are_where_the_layout_says(tmp_path: Path) -> None:
         middle = pixels[PNG_SCALE * (top + 6), PNG_SCALE * (left + 8)]
         assert middle.tolist() == [50 * row, 50 * column, 100]
     assert (pixels[: PNG_SCALE * 20].min(axis=(1, 2)) < 150).any(), "no caption"
+
+
+def _ink(pixels: np.ndarray) -> np.ndarray:
+    """Where captions are."""
+    return pixels.max(axis=-1) < 150
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("walk", "jumping jack"), ("x" * 400, "\n\x1b"), ("步", "")])
+@pytest.mark.parametrize("side", ["rows", "columns"])
+def test_each_row_or_column_has_its_name_beside_it(names: tuple[str, str], side: str, tmp_path: Path) -> None:
+    layout = SheetLayout(2, 2, 1, 64, 64)
+    captions = Captions("sample", names) if side == "rows" else Captions(names, "appearance")
+    sheet = Sheet(layout, captions)
+    for row, column in np.ndindex(2, 2):
+        sheet.put(row, column, np.full((1, 64, 64, 3), 255, np.uint8))
+    sheet.write(tmp_path / "a.png", tmp_path / "a.webp", 10)
+    with Image.open(tmp_path / "a.png") as image:
+        ink = _ink(np.asarray(image.convert("RGB")))
+    edge = PNG_SCALE * MARGIN
+    assert not ink[edge:, edge:].any(), "names stay in the margins"
+    margin = ink[edge:, :edge].any(axis=1) if side == "rows" else ink[:edge, edge:].any(axis=0)
+    for i, name in enumerate(names):
+        start = PNG_SCALE * (layout.corner(i, i)[0] - MARGIN)
+        assert margin[start : start + PNG_SCALE * 64].any() == bool(name)
+    gap = PNG_SCALE * (layout.corner(1, 1)[0] - MARGIN)
+    assert not margin[gap - PNG_SCALE * 2 : gap].any(), "a long name is cut short"
 
 
 def test_lengths_have_a_row_each_and_the_same_step(tmp_path: Path) -> None:
