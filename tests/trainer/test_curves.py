@@ -24,6 +24,14 @@ def test_curves_of_a_killed_run_leave_out_the_half_line(tmp_path: Path) -> None:
         assert draw_curves(tmp_path, tmp_path / name).stat().st_size > 1000
 
 
+def test_a_step_may_log_the_losses_of_its_task_alone(tmp_path: Path) -> None:
+    tasks = ("recons/cont_enc/recons_mse", "pred/motion_enc/pred_mse")
+    lines = [json.dumps({"step": step, tasks[step % 2]: 0.1 + step}) for step in range(1, 20)]
+    (tmp_path / "stats.jsonl").write_text("\n".join(lines))
+    picture = draw_curves(tmp_path, tmp_path / "curves.svg").read_text(encoding="utf-8")
+    assert "still frame" in picture and "next frame" in picture and "whole clip" not in picture
+
+
 def test_a_run_without_steps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no lines"):
         draw_curves(tmp_path, tmp_path / "curves.svg")

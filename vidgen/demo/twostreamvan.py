@@ -9,7 +9,17 @@ from vidgen.demo.story import Picture, Story, export_facts, sample_facts, words
 from vidgen.runtime.settings import SampleSettings
 
 #: What the chapter makes in the demo's folder.
-MADE = ("actions", "actions.png", "classifier", "run2", "classes", "scores.json", "tsv.onnx", "tsv.onnx.json")
+MADE = (
+    "actions",
+    "actions.png",
+    "curves2.svg",
+    "classifier",
+    "run2",
+    "classes",
+    "scores.json",
+    "tsv.onnx",
+    "tsv.onnx.json",
+)
 _CLIPS = 400
 _ACTIONS = ("jumping-jack", "wave-two", "bend")
 _EACH = 5
@@ -42,7 +52,15 @@ def tell(story: Story) -> tuple[Path, ...]:
     story.tell("Classifier", train, lambda: _train("classifier", data, run, judge))
     brief = _BRIEF | story.limit | ({} if story.minutes else {"pretrain_iters": 2})
     train = words("train", "twostreamvan", "--preset", "small", "--data", data, "--out", out / "run2", *_sets(brief))
-    story.tell("TwoStreamVAN: training", train, lambda: _train("twostreamvan", data, out / "run2", brief))
+    curves = Picture(
+        "curves2.svg", "Squared errors over training steps", "Stills come first; motion starts from noise."
+    )
+    story.tell(
+        "TwoStreamVAN: training",
+        train,
+        lambda: _train("twostreamvan", data, out / "run2", brief, out / "curves2.svg"),
+        curves,
+    )
     export = words("export", checkpoint, "-o", artifact)
     story.tell("TwoStreamVAN: export", export, lambda: export_facts(checkpoint, artifact, False))
     grid = SampleSettings(
@@ -76,8 +94,9 @@ def _data(out: Path) -> dict[str, str]:
     return {"clips": str(_CLIPS)}
 
 
-def _train(model: str, data: Path, run: Path, values: dict[str, Any]) -> dict[str, str]:
+def _train(model: str, data: Path, run: Path, values: dict[str, Any], curves: Path | None = None) -> dict[str, str]:
     from vidgen.settings import build_settings
+    from vidgen.trainer.curves import draw_curves
     from vidgen.trainer.families import family
     from vidgen.trainer.train import train
 
@@ -86,6 +105,8 @@ def _train(model: str, data: Path, run: Path, values: dict[str, Any]) -> dict[st
     said: list[str] = []
     settings = build_settings(kind.settings, ("preset", kind.preset("small")), ("demo", place | values))
     report = train(settings, say=said.append)
+    if curves:
+        draw_curves(report.run, curves)
     facts = {"steps": str(report.step), "seconds": f"{report.seconds:.0f}"}
     held_out = [line.split(", ")[0] for line in said if "held-out" in line]
     return facts | ({"last": held_out[-1]} if held_out else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,35 @@ from vidgen._files import atomic_file
 from vidgen._imports import require
 from vidgen.errors import DataError
 
-#: The curves of G3AN: field in stats.jsonl, label, colour (a palette that colour-blind readers can tell apart).
-_CURVES = (
+#: The curves of each family: field in stats.jsonl, label, colour (a palette that colour-blind readers can tell apart).
+#: A step of TwoStreamVAN logs the fields of its task alone.
+_G3AN = (
     ("D_vid_loss", "video discriminator", "#0072b2"),
     ("D_img_loss", "image discriminator", "#56b4e9"),
     ("G_vid_loss", "generator, against video", "#d55e00"),
     ("G_img_loss", "generator, against image", "#e69f00"),
+)
+_TWOSTREAMVAN = (
+    ("recons/cont_enc/recons_mse", "still frame", "#0072b2"),
+    ("pred/motion_enc/pred_mse", "next frame", "#e69f00"),
+    ("video/vid_motion_enc/pred_mse", "whole clip", "#d55e00"),
+)
+_CLASSIFIER = (("loss", "cross-entropy", "#0072b2"),)
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """The curves of one family and how to draw them."""
+
+    curves: tuple[tuple[str, str, str], ...]
+    label: str
+    scale: str = "linear"
+
+
+_CHARTS = (
+    _Chart(_G3AN, "loss"),
+    _Chart(_TWOSTREAMVAN, "mean squared error", "log"),
+    _Chart(_CLASSIFIER, "loss", "log"),
 )
 
 
@@ -56,7 +80,7 @@ def smooth(values: NDArray[np.float64], decay: float = 0.95) -> NDArray[np.float
 
 
 def draw_curves(run: Path, out: Path) -> Path:
-    """Draw the four losses of a G3AN run over its steps; the kind of picture follows the suffix of ``out``.
+    """Draw the losses of a run over its steps; the kind of picture follows the suffix of ``out``.
 
     Raises:
         DataError: the run has no stats. MissingDependencyError: matplotlib is not installed.
@@ -66,14 +90,19 @@ def draw_curves(run: Path, out: Path) -> Path:
     from matplotlib.figure import Figure
 
     rows = read_stats(run)
-    steps = np.array([row["step"] for row in rows])
+    chart = next((chart for chart in _CHARTS if any(chart.curves[0][0] in row for row in rows)), _CHARTS[0])
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     axes = figure.subplots()
-    for field, label, colour in _CURVES:
-        values = np.array([row[field] for row in rows], dtype=np.float64)
+    for field, label, colour in chart.curves:
+        drawn = [(row["step"], row[field]) for row in rows if field in row]
+        if not drawn:
+            continue
+        steps, values = np.array(drawn, dtype=np.float64).T
         axes.plot(steps, values, color=colour, alpha=0.18, linewidth=0.8)
         axes.plot(steps, smooth(values), color=colour, linewidth=1.8, label=label)
-    axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    axes.set(xlabel="step", ylabel=chart.label, yscale=chart.scale)
+    if chart.scale == "linear":
+        axes.set_ylim(0, None)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, ncols=2, fontsize=8)

@@ -1,6 +1,6 @@
 """Importing this registers ``torch.ops.vidgen.separable_convolution`` and its gradient.
 
-A CPU runs the C++ kernel where it can be built, a CUDA device the kernels of ``cuda/``; anything else the portable torch form.
+A CPU runs the C++ kernel where it can be built, a CUDA device the kernels of ``cuda``; others the portable torch form.
 """
 
 from __future__ import annotations
