@@ -16,9 +16,12 @@ from vidgen.data.store import ClipStore
 from vidgen.data.synthetic import SyntheticSettings, synthesize
 from vidgen.errors import DataError, SettingsError, TrainingError
 from vidgen.models.checkpoint import read_info
+from vidgen.models.config import TwoStreamVANConfig
+from vidgen.models.twostreamvan import Generator
 from vidgen.settings import build_settings
 from vidgen.trainer.classifier_settings import ClassifierTrainSettings
 from vidgen.trainer.families import FAMILIES, family
+from vidgen.trainer.initialise import start_from_stills
 from vidgen.trainer.labelled_clips import LabelledWindows, WindowShape, split_store
 from vidgen.trainer.recipe import Place
 from vidgen.trainer.resume import resumed_settings
@@ -114,6 +117,21 @@ def test_tasks_come_as_often_as_their_schedules_say(actions: Path, tmp_path: Pat
     assert tasks[0] is PRETRAINING and PRETRAINING not in tasks[1:]
     shares = [sum(task is kind for task in tasks) / 1000 for kind in (CONTENT, EASY, HARD)]
     assert shares == pytest.approx([0.3, 0.35, 0.35], abs=0.05)
+
+
+@torch.no_grad()
+def test_a_generator_that_starts_from_stills_makes_videos_that_hold_still() -> None:
+    torch.manual_seed(0)
+    generator = Generator(TwoStreamVANConfig(n_cat=2, gf_dim=2, cont_dim=4, motion_dim=4, ac_kernel=3)).eval()
+    start_from_stills(generator)
+    for module in generator.kernelGen.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.out_channels == 3:
+            module.weight.zero_()  # what is random in the kernels is small, not nothing
+    category, still = torch.tensor([0, 1]), torch.rand(2, 3, 64, 64) * 2 - 1
+    one_hot = generator.one_hot(category)
+    moved = generator.next_frame(still, torch.randn(2, 16, 8, 8), None, one_hot)
+    expected = generator.reconstruct_one_frame(category, still)
+    assert torch.allclose(moved.image, expected.image, atol=1e-5)
 
 
 def test_held_out_clips_are_not_trained_on(actions: Path) -> None:

@@ -15,7 +15,7 @@ from vidgen.models.config import ModelConfig, TwoStreamVANConfig, TwoStreamVANDi
 from vidgen.models.twostreamvan import Generator, Reconstruction, halved_differences
 from vidgen.trainer.clips import check_store, describe, network_input
 from vidgen.trainer.distributed import World, average_gradients, mean_over_world
-from vidgen.trainer.initialise import initialise
+from vidgen.trainer.initialise import initialise, start_from_stills
 from vidgen.trainer.journal import Journal
 from vidgen.trainer.labelled_clips import LabelledBatch, LabelledWindows, WindowShape, split_store
 from vidgen.trainer.recipe import Place, Recipe, Say, average_of, frozen, noise_source, update_average
@@ -246,6 +246,8 @@ class TwoStreamVANRecipe(Recipe[TwoStreamVANTrainSettings]):
         check_store(store, self.split.train, length, settings.batch_size)
         self.config = settings.generator_config(len(self.split.action_names))
         self.nets = Networks.create(self.config, settings.ndf_image, settings.ndf_video)
+        if settings.start_from_stills:
+            start_from_stills(self.nets.generator)
         self.networks = self.nets.named()
         self.average = average_of(self.nets.generator) if settings.ema else None
         if self.average:

@@ -65,6 +65,7 @@ class TwoStreamVANTrainSettings(RunSettings):
     lr: float = 2e-4  # Adam, all six optimisers
     ndf_image: int = 16
     ndf_video: int = 64
+    start_from_stills: bool = False  # kernels that copy at first, where the reference's are random
     last_frame: bool = False  # let the last frame be a target too; the reference never takes it
 
     classes: tuple[str, ...] = ()  # train on these actions alone; none: all
@@ -189,11 +190,13 @@ _SMALL: Mapping[str, Any] = {
     "vid_m_kl_end": 7.0,
     "cont_ratio_start": 0.6,
     "cont_ratio_end": 0.8,
-    "cont_ratio_iter_end": 800,
-    "motion_ratio_start": 0.2,
-    "motion_ratio_iter_end": 1000,
-    "sampling_iter_start": 200,
-    "sampling_iter_end": 1400,
+    "cont_ratio_iter_end": 600,
+    "motion_ratio_start": 0.3,
+    "motion_ratio_end": 0.8,
+    "motion_ratio_iter_end": 600,
+    "sampling_iter_start": 0,
+    "sampling_iter_end": 900,
+    "start_from_stills": True,
     "save_freq": 200,
     "val_freq": 200,
     "keep": 2,
