@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidgen.data.synthetic import KINDS, SyntheticClip, labels, render_clip
+from vidgen.data.synthetic import DRAWN_KINDS, SyntheticClip, labels, render_clip
 from vidgen.errors import SettingsError
 
-ANY_KIND = st.sampled_from(KINDS)
+ANY_KIND = st.sampled_from(DRAWN_KINDS)
 INDICES = st.integers(0, 10**6)
 
 
@@ -37,14 +37,14 @@ def test_a_shorter_clip_is_the_beginning_of_the_longer_one(kind: str, index: int
     assert (shorter.label, shorter.attributes) == (longer.label, longer.attributes)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 def test_a_higher_frame_rate_shows_the_same_motion_in_finer_steps(kind: str) -> None:
     slow = render_clip(kind, 3, 4, frames=8, size=32, fps=25.0)
     fast = render_clip(kind, 3, 4, frames=16, size=32, fps=50.0)
     assert np.abs(fast.frames[::2].astype(int) - slow.frames).max() <= 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 @pytest.mark.parametrize("size", [32, 48, 64, 96, 128, 256])
 def test_every_size_shows_the_same_picture(kind: str, size: int) -> None:
     clip = render_clip(kind, 2, 7, frames=2, size=size)
@@ -59,7 +59,7 @@ def test_every_size_shows_the_same_picture(kind: str, size: int) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 def test_labels_are_drawn_evenly(kind: str, clips_of: dict[str, list[SyntheticClip]]) -> None:
     counts = Counter(clip.label for clip in clips_of[kind])
     assert counts == dict.fromkeys(range(len(labels(kind))), 6)
@@ -67,7 +67,7 @@ def test_labels_are_drawn_evenly(kind: str, clips_of: dict[str, list[SyntheticCl
     assert len(set(labels(kind))) == len(labels(kind))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 def test_attributes_survive_json_and_name_the_label(kind: str, clips_of: dict[str, list[SyntheticClip]]) -> None:
     name = {"faces": "motion", "actions": "action"}[kind]
     for clip in clips_of[kind]:
@@ -75,13 +75,13 @@ def test_attributes_survive_json_and_name_the_label(kind: str, clips_of: dict[st
         assert clip.attributes[name] == labels(kind)[clip.label]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 def test_seeds_have_no_clip_in_common(kind: str) -> None:
     drawn = [render_clip(kind, seed, i, frames=1, size=32).frames for seed in (0, 1) for i in range(10)]
     assert len({frames.tobytes() for frames in drawn}) == len(drawn)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 def test_labels_can_be_told_from_the_motion_alone(kind: str, clips_of: dict[str, list[SyntheticClip]]) -> None:
     # Where a clip moves, without colours: the nearest other clip should mostly do the same.
     grey = np.stack([clip.frames.mean(axis=-1) for clip in clips_of[kind]])
@@ -100,7 +100,7 @@ _FROZEN = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 def test_pictures_are_the_ones_that_were_looked_at(kind: str) -> None:
     frames = np.concatenate([render_clip(kind, 0, i, frames=8).frames for i in range(10)])
     mean, spread = _FROZEN[kind]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidgen.data.store import ClipStore
-from vidgen.data.synthetic import KINDS, SyntheticSettings, labels, make, render_clip, synthesize
+from vidgen.data.synthetic import DRAWN_KINDS, SyntheticSettings, labels, make, render_clip, synthesize
 from vidgen.errors import DataError, SettingsError, StorageError
 
 
@@ -21,7 +21,7 @@ def _make(out: Path, **options: Any) -> ClipStore:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DRAWN_KINDS)
 def test_a_store_holds_the_rendered_clips(tmp_path: Path, kind: str) -> None:
     store = _make(tmp_path / "set", kind=kind, clips=7, seed=9, fps=30.0, workers=1)
     assert store.info.name == f"{kind}-seed9"

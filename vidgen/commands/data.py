@@ -17,7 +17,7 @@ _LAYOUTS = "auto, videos, frames, strips, voxceleb, weizmann, mug, mug2 or synac
 def synth(
     console: Console,
     out: Out,
-    kind: Annotated[str | None, option("faces or actions (faces).", "--kind")] = None,
+    kind: Annotated[str | None, option("faces, actions or mocap (faces).", "--kind")] = None,
     clips: Annotated[int | None, option("Number of clips (512).", "--clips")] = None,
     frames: Annotated[int | None, option("Frames of a clip (32).", "--frames")] = None,
     size: Size = None,
@@ -26,7 +26,7 @@ def synth(
     workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> Result:
-    """Make the built-in data: drawn faces, or acting figures."""
+    """Make the built-in data: drawn faces, acting figures, or captured people (mocap, needs pybullet)."""
     from vidgen.data.contact_sheet import describe
     from vidgen.data.store import ClipStore
     from vidgen.data.synthetic import SyntheticSettings, synthesize

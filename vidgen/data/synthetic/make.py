@@ -14,6 +14,7 @@ from typing import IO
 
 from vidgen._child import child_command
 from vidgen.data.store import StoreWriter
+from vidgen.data.synthetic.mocap import mocap_files
 from vidgen.data.synthetic.render import SyntheticClip, labels
 from vidgen.data.synthetic.settings import SyntheticSettings
 from vidgen.data.synthetic.worker import Share, read_clip
@@ -34,8 +35,11 @@ def synthesize(settings: SyntheticSettings, progress: Callable[[int, int], None]
 
     Raises:
         StorageError: the folder exists and may not be replaced, or cannot be written.
+        MissingDependencyError: ``mocap`` without pybullet; nothing was begun.
         DataError: a drawing process was killed. In any case nothing half-written is left.
     """
+    if settings.kind == "mocap":
+        mocap_files()
     writer = StoreWriter(
         settings.out,
         name=f"{settings.kind}-seed{settings.seed}",
@@ -78,7 +82,8 @@ def _share(settings: SyntheticSettings, first: int, step: int) -> Share:
 def _clips(settings: SyntheticSettings) -> Generator[SyntheticClip, None, None]:
     """All clips in order."""
     workers = _workers(settings)
-    if workers == 1:
+    # What pybullet says, and any crash of it, stays in a process of its own.
+    if workers == 1 and (settings.kind != "mocap" or not sys.executable):
         whole = _share(settings, 0, 1)
         yield from map(whole.draw, range(settings.clips))
         return

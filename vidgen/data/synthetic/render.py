@@ -12,6 +12,8 @@ from vidgen.data.synthetic.action_motion import ACTIONS
 from vidgen.data.synthetic.actions import action_clip
 from vidgen.data.synthetic.face_motion import FACE_MOTIONS
 from vidgen.data.synthetic.faces import face_clip
+from vidgen.data.synthetic.mocap import mocap_clip
+from vidgen.data.synthetic.mocap_motion import MOCAP_ACTIONS
 from vidgen.data.synthetic.settings import KINDS, check_clip
 from vidgen.errors import SettingsError
 
@@ -23,7 +25,7 @@ class SyntheticClip:
     Attributes:
         frames: uint8 [T, size, size, 3], RGB.
         label: index into ``labels(kind)``.
-        attributes: text and numbers by name; ``identity`` for faces, ``actor`` for actions.
+        attributes: text and numbers by name; ``identity`` for faces, ``actor`` for actions and mocap.
     """
 
     frames: npt.NDArray[np.uint8]
@@ -32,7 +34,7 @@ class SyntheticClip:
 
 
 def labels(kind: str) -> tuple[str, ...]:
-    """Names of the classes: motions of ``faces``, actions of ``actions``.
+    """Names of the classes: motions of ``faces``, actions of ``actions`` and ``mocap``.
 
     Raises:
         SettingsError: unknown kind.
@@ -44,7 +46,7 @@ def labels(kind: str) -> tuple[str, ...]:
             cause="a typing error",
             fix=f"use one of {', '.join(KINDS)}",
         )
-    return FACE_MOTIONS if kind == "faces" else ACTIONS
+    return {"faces": FACE_MOTIONS, "actions": ACTIONS, "mocap": MOCAP_ACTIONS}[kind]
 
 
 def render_clip(
@@ -57,8 +59,10 @@ def render_clip(
 
     Raises:
         SettingsError: an argument is not acceptable.
+        MissingDependencyError: ``mocap`` without pybullet.
+        DataError: ``mocap`` with files of pybullet that are not those expected.
     """
     check_clip(kind, seed, index, frames, size, fps)
-    draw = face_clip if kind == "faces" else action_clip
+    draw = {"faces": face_clip, "actions": action_clip, "mocap": mocap_clip}[kind]
     video, label, attributes = draw(seed, index, frames, size, float(fps))
     return SyntheticClip(video, label, attributes)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from vidgen.errors import SettingsError
 
-KINDS = ("faces", "actions")
+#: Kinds that this package draws itself, and all kinds: ``mocap`` needs the extra of that name.
+DRAWN_KINDS = ("faces", "actions")
+KINDS = (*DRAWN_KINDS, "mocap")
 
 #: Lowest and highest value of each setting that is a whole number.
 LIMITS = {
@@ -26,11 +28,11 @@ _FPS = (1.0, 240.0)
 class SyntheticSettings:
     """Which clips to draw, and where to put them.
 
-    The clips of two seeds have nothing in common but the style (and the actors of ``actions``), so a held-out
-    set is the same command with another seed.
+    The clips of two seeds have nothing in common but the style (and the actors of ``actions`` and ``mocap``, whose
+    motions are the same captures), so a held-out set is the same command with another seed.
 
     Args:
-        kind: ``faces`` or ``actions``.
+        kind: ``faces``, ``actions``, or ``mocap`` (captured people, which needs pybullet).
         out: folder of the clip store.
         clips: number of clips; the first ones of a larger set are the smaller set.
         frames: frames of a clip; the first ones of a longer clip are the shorter clip.
@@ -71,7 +73,7 @@ def check_clip(kind: str, seed: int, index: int, frames: int, size: int, fps: fl
         SettingsError: a value is not acceptable.
     """
     if kind not in KINDS:
-        raise _refusal("kind", kind, f"one of {', '.join(KINDS)}", "pass --kind faces or --kind actions")
+        raise _refusal("kind", kind, f"one of {', '.join(KINDS)}", f"pass --kind {', --kind '.join(KINDS)}")
     for name, value in (("seed", seed), ("index", index), ("frames", frames), ("size", size)):
         check_whole(name, value)
     real = isinstance(fps, int | float) and not isinstance(fps, bool) and math.isfinite(fps)
