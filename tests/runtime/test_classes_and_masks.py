@@ -26,6 +26,7 @@ from vidgen.runtime.jobs import SampleReport, sample
 from vidgen.runtime.manifest import Manifest
 from vidgen.runtime.sampler import Sampler
 from vidgen.runtime.settings import SampleSettings
+from vidgen.runtime.sinks import PngSink
 from vidgen.runtime.sinks.masks import mask_frames
 
 CONFIG = TwoStreamVANConfig(n_cat=3, gf_dim=2, cont_dim=4, motion_dim=3)
@@ -349,6 +350,22 @@ def test_a_killed_run_resumes_to_the_same_images(files: int, tmp_path: Path) -> 
     assert files - 1 <= report.kept < 40
     _sample(tmp_path / "b", **options)
     assert _content(tmp_path / "a") == _content(tmp_path / "b")
+
+
+def test_a_video_counts_as_made_with_its_last_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = PngSink.write
+
+    def slowly(self: PngSink, path: Path, frames: np.ndarray, fps: float) -> None:
+        time.sleep(0.02)
+        write(self, path, frames, fps)
+
+    def check(done: int, total: int) -> None:
+        images = [list((tmp_path / kind).glob("[0-9]*")) for kind in ("masks", "strips")]
+        assert min(map(len, images)) >= done
+
+    monkeypatch.setattr(PngSink, "write", slowly)
+    options: dict[str, Any] = {"n": 4, "masks": True, "strips": True, "encoders": 1, "frames": "3"}
+    sample(SampleSettings(Path("fake.onnx"), tmp_path, format="npy", **options), check, backend=_backend(masks=True))
 
 
 def test_unfinished_images_of_a_killed_run_are_removed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from vidgen._console import Console, Result
 from vidgen.commands.options import Backend, Device, Frames, Seed, Threads, Trust, listed, make, option
+from vidgen.errors import SettingsError
 
 
 def sample(
@@ -57,7 +58,15 @@ def sample(
     from vidgen.runtime.jobs import sample as run
     from vidgen.runtime.settings import SampleSettings
 
-    settings = make(SampleSettings, labels=listed(labels), **options)
+    names = listed(labels)
+    if names == ():
+        raise SettingsError(
+            f"cannot sample with --labels {labels!r}",
+            seen="no class name in it",
+            cause="an empty variable of the shell",
+            fix="name classes, e.g. --labels walk,run, or drop --labels to draw them",
+        )
+    settings = make(SampleSettings, labels=names, **options)
     with console.progress("sampling") as advance:
         report = run(settings, advance)
     made = f"{report.written} videos in {report.seconds:.1f} s ({report.videos_per_second:.1f} a second)"
