@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 
+import hypothesis
 import pytest
 
 
 def pytest_configure() -> None:
-    """Undo an ignored SIGINT.
+    """Give hypothesis all the time it needs on a busy machine, and undo an ignored SIGINT.
 
     A shell ignores it for what it starts in the background, and every child inherits that: tests of Ctrl-C would fail.
     """
+    hypothesis.settings.register_profile("vidgen", deadline=None)
+    hypothesis.settings.load_profile("vidgen")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -130,6 +130,8 @@ def export(
     batch: Annotated[str | None, option("MIN:OPT:MAX; MIN and OPT are verified too.", "--batch")] = None,
     gpu: Annotated[str | None, option("Architectures of an engine, e.g. sm_89.", "--gpu")] = None,
     sepconv: Annotated[str | None, option("custom, standard or plugin; TwoStreamVAN only.", "--sepconv")] = None,
+    masks: Annotated[bool, option("TwoStreamVAN's masks as further outputs.", "--masks")] = False,
+    conditional: Annotated[bool, option("TwoStreamVAN goes on from a given first frame.", "--conditional")] = False,
     opset: Annotated[int | None, option("Opset of the ONNX file (20).", "--opset")] = None,
 ) -> Result:
     """Export a checkpoint and verify the artifact against it; what does not match is not written."""
