@@ -9,11 +9,12 @@ DEMO := demo
 demo: install
 	$(BIN)/vidgen demo $(DEMO)
 
+# A process a core, each with one thread: libraries that share cores wait for each other.
 test: install $(if $(VIDGEN_SLOW),$(VENV)/.real-clips)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 install: $(VENV)/.installed
 
