@@ -134,8 +134,9 @@ def head_frame(canvas: Canvas, identity: FaceIdentity, setting: FaceSetting, mot
     dx, dy = _CENTRE[0] - _PIVOT[0], _CENTRE[1] - _PIVOT[1]
     centre_x = _PIVOT[0] + dx * cos - dy * sin + per_frame(motion["dx"]) + setting.shift_x
     centre_y = _PIVOT[1] + dx * sin + dy * cos + per_frame(motion["dy"]) + setting.shift_y
-    wide = 0.8 if identity.hair_style in ("afro", "long", "long wavy", "ponytail") else 0.7
-    region = canvas.region(centre_x - wide, centre_x + wide, centre_y - 0.92, centre_y + 0.8)
+    wide = 0.9 if identity.hair_style in ("afro", "long", "long wavy", "ponytail") else 0.8
+    # The sides and the edge of the picture have room for hanging hair: a box that cut it would depend on other frames.
+    region = canvas.region(centre_x - wide, centre_x + wide, centre_y - 0.92, np.inf)
     px = (region.x - centre_x) * (1.0 / setting.scale)
     py = (region.y - centre_y) * (1.0 / setting.scale)
     x = px * cos + py * sin
