@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 
 from vidgen.data.store import ClipStore
 from vidgen.data.synthetic import SyntheticSettings, synthesize
-from vidgen.errors import DataError, SettingsError, TrainingError
+from vidgen.errors import CheckpointError, DataError, SettingsError, TrainingError
 from vidgen.models.checkpoint import read_info
 from vidgen.models.config import TwoStreamVANConfig
 from vidgen.models.twostreamvan import Generator
 from vidgen.settings import build_settings
 from vidgen.trainer.classifier_settings import ClassifierTrainSettings
+from vidgen.trainer.clips import check_store
 from vidgen.trainer.families import FAMILIES, family
 from vidgen.trainer.initialise import start_from_stills
 from vidgen.trainer.labelled_clips import LabelledWindows, WindowShape, split_store
@@ -91,6 +92,26 @@ def test_the_classifier_learns_and_the_best_one_is_published(actions: Path, tmp_
     assert sum("held-out accuracy" in line for line in said) == 3
 
 
+def test_a_classifier_that_ends_between_validations_is_validated_and_published(actions: Path, tmp_path: Path) -> None:
+    place = {"data_path": str(actions), "save_path": str(tmp_path), "exp_name": "c"}
+    values = {"ndf": 2, "batch_size": 4, "every_nth": 1, "steps": 2, "val_freq": 100, "save_freq": 100}
+    report = train(build_settings(ClassifierTrainSettings, ("test", values | place)))
+    published = load_file(report.checkpoint)
+    for name in ("network", "best"):
+        saved = load_file(tmp_path / "c" / "models" / f"{name}_00000002.safetensors")
+        assert all(torch.equal(published[key], saved[key]) for key in published), name
+
+
+def test_a_continued_run_drops_the_scores_of_later_steps(actions: Path, tmp_path: Path) -> None:
+    place = {"data_path": str(actions), "save_path": str(tmp_path), "exp_name": "c"}
+    values = {"ndf": 2, "batch_size": 4, "every_nth": 1, "total_iters": 2, "val_freq": 1, "save_freq": 1}
+    train(build_settings(ClassifierTrainSettings, ("test", values | place)))
+    (tmp_path / "c" / "models" / "state_00000002.pt").unlink()  # as a kill before the save leaves it
+    train(resumed_settings(ClassifierTrainSettings, tmp_path / "c", {}), resume=True)
+    rows = [json.loads(line) for line in (tmp_path / "c" / "val" / "scores.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+
+
 def test_an_actor_classifier_counts_action_first(actions: Path, tmp_path: Path) -> None:
     place = {"data_path": str(actions), "save_path": str(tmp_path), "exp_name": "c"}
     values = {"ndf": 2, "batch_size": 4, "every_nth": 1, "is_actor": True, "total_iters": 1, "val_freq": 1}
@@ -107,6 +128,19 @@ def test_samples_are_scored_during_validation(actions: Path, tmp_path: Path) -> 
     row = json.loads((tmp_path / "run" / "val" / "scores.jsonl").read_text())
     assert 0 <= row["samples/accuracy"] <= 100
     assert 1 <= row["samples/inception_score"] <= 10
+
+
+def test_a_classifier_that_cannot_score_the_samples_is_refused_at_the_start(actions: Path, tmp_path: Path) -> None:
+    place = {"data_path": str(actions), "save_path": str(tmp_path), "exp_name": "c"}
+    values = {"ndf": 2, "batch_size": 4, "every_nth": 1, "total_iters": 1, "val_freq": 1, "classes": ("run", "bend")}
+    classifier = train(build_settings(ClassifierTrainSettings, ("test", values | place))).checkpoint
+    with pytest.raises(SettingsError, match="walk"):
+        train(_settings(actions, tmp_path / "run", classifier=str(classifier)))
+    with pytest.raises(SettingsError, match="val_samples"):
+        _settings(actions, tmp_path / "run", classifier=str(classifier), val_samples=0)
+    with pytest.raises(CheckpointError):
+        train(_settings(actions, tmp_path / "run", classifier=str(tmp_path / "none.safetensors")))
+    assert not (tmp_path / "run").exists()
 
 
 def test_tasks_come_as_often_as_their_schedules_say(actions: Path, tmp_path: Path) -> None:
@@ -142,6 +176,21 @@ def test_held_out_clips_are_not_trained_on(actions: Path) -> None:
     assert split.action_names == ("bend", "walk")
     names = [store.clips[clip].attributes["action"] for clip in split.train]
     assert names == [split.action_names[split.actions[clip]] for clip in split.train]
+
+
+def test_held_out_clips_that_cannot_be_used_are_refused_before_the_first_step(actions: Path) -> None:
+    store = ClipStore.open(actions)
+    split = split_store(store, 0.2, ())
+    short = dataclasses.replace(store.clips[split.test[0]], length=9)
+    clips = tuple(short if number == split.test[0] else clip for number, clip in enumerate(store.clips))
+    with pytest.raises(DataError, match="fewer than 10"):
+        check_store(ClipStore(store.path, store.info, clips), split.train, 10, 2, split.test)
+    told = [dataclasses.replace(clip, attributes={**clip.attributes, "split": "train"}) for clip in store.clips]
+    run = store.info.labels.index("run")
+    told = [dataclasses.replace(clip, attributes={**clip.attributes, "split": "test"}) if clip.label == run else clip
+            for clip in told]  # fmt: skip
+    with pytest.raises(DataError, match="no test clip of bend, walk"):
+        split_store(ClipStore(store.path, store.info, tuple(told)), 0.2, ("bend", "walk"))
 
 
 def test_test_windows_start_at_the_first_frame(actions: Path) -> None:

@@ -27,6 +27,7 @@ from vidgen.trainer.twostreamvan_losses import (
     content_losses,
     prediction_losses,
     pretraining_losses,
+    scale_feature_loss,
     video_losses,
     who_learns,
 )
@@ -196,3 +197,8 @@ def test_a_judgement_keeps_realness_and_classes_apart() -> None:
     judgement = Judgement(torch.zeros(2), torch.ones(2, 3))
     verdicts = ClipVerdicts(*(judgement,) * 5).realness
     assert all(torch.equal(logits, torch.zeros(2)) for logits in vars(verdicts).values())
+
+
+def test_a_loss_without_features_lies_where_the_images_are() -> None:
+    image = torch.zeros(2, 3, 64, 64, device="meta")
+    assert scale_feature_loss(Reconstruction(image, None, None, []), []).device == image.device

@@ -30,15 +30,15 @@ _CHUNK = 32
 class ClassifierRecipe(Recipe[ClassifierTrainSettings]):
     """The classifier for the training loop.
 
-    ``network`` is the one under training; ``best`` is the one a run is known by: the network of the last
-    validation at which neither accuracy nor Inception Score fell below the best so far.
+    ``network`` is the one under training; ``best`` is, from the first validation on, the one a run is known by: the
+    network of the last validation at which neither accuracy nor Inception Score fell below the best so far.
     """
 
     def __init__(self, settings: ClassifierTrainSettings, store: ClipStore, place: Place, say: Say) -> None:
         super().__init__(settings, store, place, say)
         self.split = split_store(store, settings.held_out, settings.classes)
         length = settings.video_length
-        check_store(store, self.split.train, length, settings.batch_size)
+        check_store(store, self.split.train, length, settings.batch_size, self.split.test)
         self.actions = len(self.split.action_names)
         self.config = ClassifierConfig(self.actions * self._actors(store), settings.ndf, self.actions)
         self.network, self.best = Classifier(self.config), Classifier(self.config)
@@ -74,8 +74,8 @@ class ClassifierRecipe(Recipe[ClassifierTrainSettings]):
 
     @property
     def published(self) -> str:
-        """The best one."""
-        return "best"
+        """The best one; before the first validation there is none, and it is the one under training."""
+        return "best" if self.reached["inception_score"] else "network"
 
     def saved_as(self, name: str) -> tuple[str, ModelConfig]:
         """Both are classifiers."""

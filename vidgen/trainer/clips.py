@@ -23,11 +23,14 @@ WINDOW = 16
 _ORDER, _WINDOWS = 1, 2
 
 
-def check_store(store: ClipStore, chosen: Sequence[int], frames: int, batch_size: int) -> None:
+def check_store(
+    store: ClipStore, chosen: Sequence[int], frames: int, batch_size: int, held_out: Sequence[int] = ()
+) -> None:
     """Refuse a store that cannot train: wrong size, too few or too short clips.
 
     Args:
         chosen: numbers of the clips to train on. frames: the fewest that a clip needs.
+        held_out: numbers of those to validate with.
 
     Raises:
         DataError: with what to prepare instead.
@@ -41,7 +44,8 @@ def check_store(store: ClipStore, chosen: Sequence[int], frames: int, batch_size
             cause="the store was prepared for another size",
             fix=again,
         )
-    short = [store.clips[number].source for number in chosen if store.clips[number].length < frames]
+    used = [store.clips[number] for number in (*chosen, *held_out)]
+    short = [clip.source for clip in used if clip.length < frames]
     if short:
         raise DataError(
             f"cannot train on {store.path}",

@@ -31,8 +31,9 @@ class Journal:
         from torch.utils.tensorboard import SummaryWriter
 
         self.run = run
-        self.path = run / "stats.jsonl"
-        self._cut_back(step)
+        self.path, self.scores = run / "stats.jsonl", run / "val" / "scores.jsonl"
+        for path in (self.path, self.scores):
+            _cut_back(path, step)
         with self._writing():
             self.stream = self.path.open("a", encoding="utf-8")
             # TensorBoard counts iterations from 0, as the reference does: the next one has the number ``step``.
@@ -44,19 +45,6 @@ class Journal:
             yield
         except OSError as error:
             raise storage_error(self.path, error) from error
-
-    def _cut_back(self, step: int) -> None:
-        if not self.path.exists():
-            return
-        kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                continue  # the half line of a kill
-        with atomic_file(self.path) as partial:
-            partial.write_text("".join(kept), encoding="utf-8")
 
     def record(
         self, step: int, epoch: int, losses: Mapping[str, float], samples_a_second: float, seconds: float
@@ -71,10 +59,9 @@ class Journal:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Numbers of a validation after ``step`` steps: a line of ``val/scores.jsonl``, and TensorBoard."""
-        path = self.run / "val" / "scores.jsonl"
         with self._writing():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as stream:
+            self.scores.parent.mkdir(parents=True, exist_ok=True)
+            with self.scores.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"step": step, **values}) + "\n")
             for name, value in values.items():
                 self.tensorboard.add_scalar(name, value, step)
@@ -121,6 +108,21 @@ class Journal:
         for part in (self.stream, self.tensorboard):
             with contextlib.suppress(OSError):
                 part.close()
+
+
+def _cut_back(path: Path, step: int) -> None:
+    """Drop the lines of later steps."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue  # the half line of a kill
+    with atomic_file(path) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")
 
 
 def tile(videos: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:

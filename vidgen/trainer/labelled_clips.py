@@ -50,7 +50,7 @@ def split_store(store: ClipStore, held_out: float, classes: Sequence[str]) -> Sp
     The division depends on the store alone, so that training, classifier and scores agree on what is held out.
 
     Raises:
-        DataError: a class is unknown, or the store has no labels.
+        DataError: a class is unknown, the store has no labels, or its own split holds out none of these classes.
     """
     actions, actors, names, actor_names = labels_of(store)
     unknown = [name for name in classes if name not in names]
@@ -65,6 +65,13 @@ def split_store(store: ClipStore, held_out: float, classes: Sequence[str]) -> Sp
     number = {names.index(name): i for i, name in enumerate(chosen)}
     actions = np.asarray([number.get(int(action), -1) for action in actions], np.int64)
     train, test = ([clip for clip in part if actions[clip] >= 0] for part in split_clips(store, held_out))
+    if not test:
+        raise DataError(
+            f"cannot validate with {store.path}",
+            seen=f"no test clip of {', '.join(chosen)}",
+            cause="the store says which clips are the test, and has none of the chosen classes among them",
+            fix="choose other classes, or prepare the store again with test clips of these",
+        )
     return Split(train, test, actions, actors, chosen, actor_names)
 
 

@@ -161,7 +161,7 @@ def _check_classes(saved: TrainingState, recipe: Recipe[Any]) -> None:
                     f"cannot continue the training of {saved.source} on {recipe.store.path}",
                     seen=f"{here} classes in the data, expected {there}",
                     cause="the checkpoint was trained on other data, or a classifier tells actors apart",
-                    fix="give the data it was trained on with --data, choose classes with --set classes='[...]', "
+                    fix="give the data it was trained on with --data, choose classes with --set classes=a,b, "
                     "or --set is_actor=true for a classifier of actors",
                 )
 
@@ -170,9 +170,7 @@ def _notes(saved: TrainingState, recipe: Recipe[Any]) -> list[str]:
     labels = recipe.description.labels
     order = ", ".join(f"{number} {label}" for number, label in enumerate(labels[:30]))
     more = ", ..." if len(labels) > 30 else ""
-    notes = [
-        f"classes are taken from the data: {order}{more}; if the checkpoint's order differs: --set classes='[...]'"
-    ]
+    notes = [f"classes are taken from the data: {order}{more}; if the checkpoint's order differs: --set classes=a,b"]
     if "no_mask" in saved.assumed:
         notes.append(f"no_mask = {str(recipe.settings.no_mask).lower()}, which no tensor tells")
     if saved.step >= recipe.settings.last_step(1):

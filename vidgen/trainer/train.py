@@ -145,7 +145,12 @@ class _Run:
                     self.save()
             self.save()
             if reason != "interrupt":
+                before = recipe.extra_state()
                 self.validate(max(0, self.step - 1) // steps_an_epoch)
+                if recipe.extra_state() != before:
+                    # It changed what a run is known by, such as the best classifier so far.
+                    self.saved = -1
+                    self.save()
         checkpoint = state.published_file(self.folder, recipe)
         return TrainReport(checkpoint, self.folder, self.step, self.watch.total, losses, reason)
 

@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from vidgen.bench.scores.classifier import classifier_info
 from vidgen.data.store import ClipStore
 from vidgen.models.classifier import ImageDiscriminator, VideoDiscriminator
 from vidgen.models.config import ModelConfig, TwoStreamVANConfig, TwoStreamVANDiscriminatorConfig
@@ -32,6 +33,7 @@ from vidgen.trainer.twostreamvan_losses import (
     who_learns,
 )
 from vidgen.trainer.twostreamvan_settings import TwoStreamVANTrainSettings
+from vidgen.trainer.twostreamvan_validation import Validation, judged_actions
 
 #: Submodules of the generator that the content tasks train.
 CONTENT_MODULES = (
@@ -243,7 +245,10 @@ class TwoStreamVANRecipe(Recipe[TwoStreamVANTrainSettings]):
         super().__init__(settings, store, place, say)
         self.split = split_store(store, settings.held_out, settings.classes)
         length = settings.video_length
-        check_store(store, self.split.train, length, settings.batch_size)
+        check_store(store, self.split.train, length, settings.batch_size, self.split.test)
+        if settings.classifier:
+            # Now, and not at the first validation.
+            judged_actions(classifier_info(settings.classifier), self.split.action_names)
         self.config = settings.generator_config(len(self.split.action_names))
         self.nets = Networks.create(self.config, settings.ndf_image, settings.ndf_video)
         if settings.start_from_stills:
@@ -342,8 +347,6 @@ class TwoStreamVANRecipe(Recipe[TwoStreamVANTrainSettings]):
 
     def validate(self, journal: Journal, step: int, epoch: int) -> None:
         """Losses and pictures of held-out clips, samples of every class with their masks (spec 5)."""
-        from vidgen.trainer.twostreamvan_validation import Validation
-
         generator = self.average or self.nets.generator
         Validation(self.settings, generator, self.held_out, self.split, self.place).show(
             journal, step, content_only=step < self.settings.pretrain_iters

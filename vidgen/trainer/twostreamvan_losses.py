@@ -65,10 +65,13 @@ def realness_loss(logits: Tensor, real: bool) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
-def scale_feature_loss(made: Sequence[Tensor], real: Sequence[Tensor], steps: int = 1) -> Tensor:
-    """Squared errors of decoder features, mean over elements, summed over scales (and frames), over ``steps``."""
-    terms = [F.mse_loss(a.float(), b.float()) for a, b in zip(made, real, strict=True)]
-    return torch.stack(terms).sum() / steps if terms else torch.zeros(())
+def scale_feature_loss(made: Reconstruction, real: Sequence[Tensor], steps: int = 1) -> Tensor:
+    """Squared errors of decoder features, mean over elements, summed over scales (and frames), over ``steps``.
+
+    Zero, on the device of the images, where motion acts on pixels alone and there are no features.
+    """
+    terms = [F.mse_loss(a.float(), b.float()) for a, b in zip(made.features, real, strict=True)]
+    return torch.stack(terms).sum() / steps if terms else torch.zeros((), device=made.image.device)
 
 
 def _posterior(made: Reconstruction) -> tuple[Tensor, Tensor]:
@@ -137,7 +140,7 @@ def prediction_losses(
     """Easier motion: the next frame, with ``still`` the decoder features of the target without motion."""
     divergence = kl_divergence(*_posterior(made))
     error = F.mse_loss(made.image.float(), target)
-    features = scale_feature_loss(made.features, still)
+    features = scale_feature_loss(made, still)
     common = RECONSTRUCTION * error + weights.scale_features * features
     posterior, prior = verdicts.decoder_costs()
     d_posterior, d_prior, d_real = verdicts.discriminator_costs()
@@ -190,7 +193,7 @@ def video_losses(
     """Harder motion: a whole clip [B, C, T, H, W], with ``still`` the features of its real frames without motion."""
     divergence = kl_divergence(*_posterior(made))
     error = F.mse_loss(made.image.float(), clip)
-    features = scale_feature_loss(made.features, still, clip.shape[2] - 1)
+    features = scale_feature_loss(made, still, clip.shape[2] - 1)
     common = RECONSTRUCTION * error + weights.scale_features * features
     posterior, prior = verdicts.realness.decoder_costs()
     class_posterior, class_prior, class_real = (

@@ -117,6 +117,7 @@ class TwoStreamVANTrainSettings(RunSettings):
         for name in ("cont_ratio", "motion_ratio", "sampling"):
             start, end = (getattr(self, f"{name}_iter_{side}") for side in ("start", "end"))
             self.require(f"{name}_iter_end", end >= start, f"at least {name}_iter_start ({start})")
+        self.require("val_samples", not self.classifier or self.val_samples > 0, "at least 1, for the classifier")
         self.require("lr", 0 < self.lr < float("inf"), "a number above 0")
         self.require("held_out", 0 < self.held_out < 1, "above 0 and below 1")
         _ = self.generator_config(1)

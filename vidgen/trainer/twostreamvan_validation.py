@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidgen.errors import SettingsError
 from vidgen.models.twostreamvan import Generator, halved_differences
+from vidgen.runtime.ranges import to_uint8
 from vidgen.trainer.clips import network_input
 from vidgen.trainer.journal import Journal
 from vidgen.trainer.labelled_clips import LabelledWindows, Split
@@ -18,6 +20,7 @@ from vidgen.trainer.recipe import Place, noise_source
 from vidgen.trainer.twostreamvan_settings import TwoStreamVANTrainSettings
 
 if TYPE_CHECKING:
+    from vidgen.bench.scores.classifier import ClassifierInfo
     from vidgen.bench.scores.classifier_metrics import ClassifierMetrics
 
 #: Stands for a step in the noise of validations: the same throughout a run.
@@ -124,21 +127,39 @@ class Validation:
         from vidgen.bench.scores.classifier_metrics import ClassifierStatistics, classifier_metrics
 
         judge = TorchClassifier.load(self.settings.classifier, device=self.device.type)
-        names = list(judge.info.labels) or list(self.split.action_names)
         statistics = ClassifierStatistics.empty(judge.info.n_class, judge.info.n_actions, replicates=0)
-        for number, name in enumerate(self.split.action_names):
-            wanted = [names.index(name)] * len(videos[number])
+        for number, action in enumerate(judged_actions(judge.info, self.split.action_names)):
+            wanted = [action] * len(videos[number])
             probabilities = judge.probabilities(videos[number])
             indices = list(range(number * len(wanted), (number + 1) * len(wanted)))
             statistics = statistics.with_clips(probabilities, wanted, indices, seed=0)
         return classifier_metrics(statistics)
 
 
+def judged_actions(judge: ClassifierInfo, names: Sequence[str]) -> list[int]:
+    """The classifier's action for each of these classes; its own may be more.
+
+    Raises:
+        SettingsError: it does not know one of them.
+    """
+    if not judge.labels and judge.n_actions == len(names):
+        return list(range(len(names)))
+    unknown = [name for name in names if name not in judge.labels]
+    if unknown:
+        known = ", ".join(judge.labels) or f"{judge.n_actions} without names"
+        raise SettingsError(
+            f"cannot score samples with {judge.path}",
+            seen=f"the class {unknown[0]!r}; the classifier has {known}",
+            cause="it was trained on other data, or on other classes of it",
+            fix="vidgen train classifier --data STORE --out RUN, or leave classifier out",
+        )
+    return [judge.labels.index(name) for name in names]
+
+
 def pixels(images: Tensor) -> NDArray[np.uint8]:
     """Frames [B, 3, H, W] or clips [B, 3, T, H, W], about [-1, 1], to uint8 [B, T, H, W, 3]."""
     clips = images if images.dim() == 5 else images.unsqueeze(2)
-    levels = torch.clamp(torch.round((clips.float() + 1) * 127.5), 0, 255).to(torch.uint8)
-    return np.ascontiguousarray(levels.permute(0, 2, 3, 4, 1).cpu().numpy())
+    return to_uint8(clips.float().cpu().numpy())
 
 
 def _mask_pictures(masks: list[Mapping[int, Tensor]], sizes: tuple[int, ...]) -> NDArray[np.uint8]:
