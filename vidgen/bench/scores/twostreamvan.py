@@ -297,6 +297,8 @@ def _protocol(settings: TwoStreamVANScoreSettings) -> dict[str, object]:
         "seed": settings.seed,
         "batch": settings.batch,
         "split": settings.split,
+        "held_out": settings.held_out,
+        "split_seed": settings.split_seed,
         "frame_step": settings.frame_step,
         "range": "[-1, 1], as 8 bits unless a file holds floats",
         "resize": "none",
