@@ -269,7 +269,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_two_runs_never_write_the_same_files_at_once(tmp_path: Path) -> None:
-    process = _start(tmp_path / "a", n=100, delay=0.05)
+    process = _start(tmp_path / "a", n=100, delay=0.5)
     _wait_for_files(process, tmp_path / "a", 1)
     with pytest.raises(SamplingError, match="another vidgen sample is running"):
         _sample(tmp_path / "a", n=100, resume=True)
