@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidgen.data.store import ClipStore, StoreWriter
+from vidgen.data.windows import WEIZMANN_CROP
 from vidgen.errors import DataError, TrainingError
 from vidgen.trainer.clips import (
     WINDOW,
@@ -116,3 +117,13 @@ def test_stores_that_cannot_train_are_refused_with_the_way_out(
         store = _store(tmp_path / "store", size, length)
         check_store(store, range(len(store)), WINDOW, batch)
     assert caught.value.fix
+
+
+def test_only_training_that_crops_takes_a_store_of_another_size_with_a_rule(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "s", name="x", height=72, width=90, crop=WEIZMANN_CROP) as writer:
+        writer.add(np.zeros((16, 72, 90, 3), np.uint8), source="a", fps=25.0)
+    store = ClipStore.open(tmp_path / "s")
+    check_store(store, [0], 10, 1, cropping=True)
+    with pytest.raises(DataError, match="90x72") as caught:
+        check_store(store, [0], 10, 1)
+    assert "--crop center" in caught.value.fix

@@ -184,7 +184,7 @@ def test_held_out_clips_that_cannot_be_used_are_refused_before_the_first_step(ac
     short = dataclasses.replace(store.clips[split.test[0]], length=9)
     clips = tuple(short if number == split.test[0] else clip for number, clip in enumerate(store.clips))
     with pytest.raises(DataError, match="fewer than 10"):
-        check_store(ClipStore(store.path, store.info, clips), split.train, 10, 2, split.test)
+        check_store(ClipStore(store.path, store.info, clips), split.train, 10, 2, held_out=split.test)
     told = [dataclasses.replace(clip, attributes={**clip.attributes, "split": "train"}) for clip in store.clips]
     run = store.info.labels.index("run")
     told = [dataclasses.replace(clip, attributes={**clip.attributes, "split": "test"}) if clip.label == run else clip

@@ -38,7 +38,8 @@ class ClassifierRecipe(Recipe[ClassifierTrainSettings]):
         super().__init__(settings, store, place, say)
         self.split = split_store(store, settings.held_out, settings.classes)
         length = settings.video_length
-        check_store(store, self.split.train, length, settings.batch_size, self.split.test)
+        train, test = self.split.train, self.split.test
+        check_store(store, train, length, settings.batch_size, held_out=test, cropping=True)
         self.actions = len(self.split.action_names)
         self.config = ClassifierConfig(self.actions * self._actors(store), settings.ndf, self.actions)
         self.network, self.best = Classifier(self.config), Classifier(self.config)

@@ -24,25 +24,32 @@ _ORDER, _WINDOWS = 1, 2
 
 
 def check_store(
-    store: ClipStore, chosen: Sequence[int], frames: int, batch_size: int, held_out: Sequence[int] = ()
+    store: ClipStore,
+    chosen: Sequence[int],
+    frames: int,
+    batch_size: int,
+    *,
+    held_out: Sequence[int] = (),
+    cropping: bool = False,
 ) -> None:
     """Refuse a store that cannot train: wrong size, too few or too short clips.
 
     Args:
         chosen: numbers of the clips to train on. frames: the fewest that a clip needs.
         held_out: numbers of those to validate with.
+        cropping: windows are cut out by the store's rule and resized, so that one with a rule may have any size.
 
     Raises:
         DataError: with what to prepare instead.
     """
     info = store.info
     again = "vidgen data prepare SRC OUT --size 64"
-    if (info.height, info.width) != (64, 64) and info.crop == NO_CROP:
+    if (info.height, info.width) != (64, 64) and (not cropping or info.crop == NO_CROP):
         raise DataError(
             f"cannot train on {store.path}",
             seen=f"frames of {info.width}x{info.height}, expected 64x64",
-            cause="the store was prepared for another size",
-            fix=again,
+            cause="the store was prepared for another size" + (", with a rule to crop by" * (info.crop != NO_CROP)),
+            fix=again + (" --crop center" * (info.crop != NO_CROP)),
         )
     used = [store.clips[number] for number in (*chosen, *held_out)]
     short = [clip.source for clip in used if clip.length < frames]

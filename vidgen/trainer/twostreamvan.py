@@ -245,7 +245,8 @@ class TwoStreamVANRecipe(Recipe[TwoStreamVANTrainSettings]):
         super().__init__(settings, store, place, say)
         self.split = split_store(store, settings.held_out, settings.classes)
         length = settings.video_length
-        check_store(store, self.split.train, length, settings.batch_size, self.split.test)
+        train, test = self.split.train, self.split.test
+        check_store(store, train, length, settings.batch_size, held_out=test, cropping=True)
         if settings.classifier:
             # Now, and not at the first validation.
             judged_actions(classifier_info(settings.classifier), self.split.action_names)
