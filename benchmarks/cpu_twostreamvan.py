@@ -6,7 +6,7 @@ All contenders take turns in one process, so that a busy machine slows them alik
 time and the smallest CPU time are printed, and by all three how many more videos a second it makes than torch with
 ``unfold`` and ``einsum``, the form that most programs use. On a machine that does other work go by the CPU time, with
 one thread. What is timed is the code that ``vidgen sample`` runs: float32, 8-bit frames out, 10 frames a video. Loading
-is timed too: the loop against the same steps written one after the other. ``--profile``: where ONNX Runtime's time goes.
+is timed too: the loop against the same steps written one after the other. ``--profile`` tells where the time goes.
 """
 
 from __future__ import annotations

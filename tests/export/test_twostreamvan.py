@@ -146,12 +146,12 @@ def test_standard_leaves_nothing_of_ours(actor):
     assert {entry.domain for entry in model.opset_import} == {""}
 
 
-@pytest.mark.parametrize("config", ["joint", "nojoint"])
+@pytest.mark.parametrize("lowering", ["cpu", "tensorrt"])
 @pytest.mark.parametrize("output", ["float32", "uint8"])
-def test_a_first_frame_is_gone_on_from(actor, config, output):
-    generator = actor(**CONFIGS[config])
+def test_a_first_frame_is_gone_on_from(actor, lowering, output):
+    generator = actor(joint=lowering == "cpu")
     interface = generator.config.interface(output, masks=True, conditional=True)
-    model = _write(generator, interface)
+    model = _write(generator, interface, lowering=lowering)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 3, 64, 64)).astype(np.float32)
     inputs = latents(interface, 0, range(2), frames=4, first_frames=images)
     made = _run(model, inputs)
@@ -223,6 +223,17 @@ def test_no_weight_is_stored_twice(actor, lowering):
     used += (generator.contMotionStateGen, generator.kernelGen, generator.videoDec)
     weights = sum(value.numel() * 4 for part in used for value in part.parameters())
     assert len(model.SerializeToString()) < weights + shared + 150_000
+
+
+def test_eight_bits_are_made_last_for_tensorrt(actor):
+    """It has no operation on them but the cast."""
+    interface = actor().config.interface("uint8")
+    model = _write(actor(), interface, lowering="tensorrt")
+    (last,) = (node for graph in graphs(model.graph) for node in graph.node if "video" in node.output)
+    assert last.op_type == "Cast"
+    assert [value.type.tensor_type.elem_type for graph in graphs(model.graph) for value in graph.output].count(
+        onnx.TensorProto.UINT8
+    ) == 1
 
 
 def test_one_loop_that_loads_at_once(actor):

@@ -142,7 +142,7 @@ class OnnxGraph:
                 "cannot write the model as one ONNX file",
                 seen=f"{size / 2**30:.1f} GiB of weights, expected less than 2 GiB",
                 cause="ONNX files without external data cannot be larger",
-                fix="train with a smaller width (ch)",
+                fix="train with a smaller width (ch, or gf_dim of TwoStreamVAN)",
             )
         graph = helper.make_graph(
             self.nodes, name, [self._value_info(spec) for spec in interface.inputs],

@@ -260,22 +260,22 @@ class Step(nn.Module):
 class VideoLayout(nn.Module):
     """Pixels of all steps to the artifact's video."""
 
-    def __init__(self, output: str, *, conditional: bool) -> None:
+    def __init__(self, made: str, output: str, *, conditional: bool) -> None:
         super().__init__()
-        self.output = output
+        self.made, self.output = made, output
         self.conditional = conditional
 
     def forward(self, first: Tensor, pixels: Tensor) -> Tensor:
-        """The frame before the first step [B, 3, 64, 64] and pixels [S, B, H, W, 3] or [S, B, 3, H, W].
+        """The frame before the first step [B, 3, 64, 64] and 8-bit [S, B, H, W, 3] or raw [S, B, 3, H, W].
 
         The first two frames of a sampled video are warm-up (spec 3.3): that one, and that of step 0.
         """
-        if self.conditional:
-            still = _pixels(first, self.output)
-            pixels = torch.cat((still[None], pixels))
-        else:
-            pixels = pixels[1:]
-        return pixels.permute(1, 0, 2, 3, 4) if self.output == "uint8" else pixels.permute(1, 2, 0, 3, 4)
+        pixels = torch.cat((_pixels(first, self.made)[None], pixels)) if self.conditional else pixels[1:]
+        if self.made == "uint8":
+            return pixels.permute(1, 0, 2, 3, 4)
+        if self.output == "uint8":
+            return quantise(pixels.permute(1, 0, 3, 4, 2))
+        return pixels.permute(1, 2, 0, 3, 4)
 
 
 class MaskLayout(nn.Module):
@@ -324,8 +324,10 @@ class SamplingPath(nn.Module):
         output = interface.output.dtype
         conditional = interface.inputs[0].kind == "image"
         self.opening = Opening(parts, conditional=conditional)
-        self.step = Step(parts, output, masks=bool(interface.extras))
-        self.video_layout = VideoLayout(output, conditional=conditional)
+        # Eight bits inside the loop save memory; TensorRT has them only where a graph ends.
+        made = output if lowering == "cpu" else "float32"
+        self.step = Step(parts, made, masks=bool(interface.extras))
+        self.video_layout = VideoLayout(made, output, conditional=conditional)
         self.mask_layout = MaskLayout(conditional=conditional)
         state = ("batch", *_STATE)
         frame = ("batch", config.n_channels, 64, 64)
@@ -340,14 +342,14 @@ class SamplingPath(nn.Module):
             TensorSpec("rows", "float32", ("batch", 32 * config.gf_dim), "state"),
             TensorSpec("gates", "float32", ("steps", "batch", 4 * _STATE[0], *_STATE[1:]), "state"),
         )
-        pixels = ("batch", 64, 64, 3) if output == "uint8" else frame
+        pixels = ("batch", 64, 64, 3) if made == "uint8" else frame
         masks = (
             TensorSpec(f"{spec.name}.step", "float32", ("batch", *spec.shape[2:]), "mask") for spec in interface.extras
         )
         #: Weights of convolutions that the step shares with what is around it are written twice: ONNX Runtime puts
         #: them in vector order only where they are in the same graph.
         self.copied = lowering == "cpu"
-        self.scanned = (TensorSpec("pixels", output, pixels, "video"), *masks)
+        self.scanned = (TensorSpec("pixels", made, pixels, "video"), *masks)
 
     def forward(self, start: Tensor, z_motion: Tensor, label: Tensor) -> tuple[Tensor, ...]:
         """The artifact's outputs: the video, and the masks if they are among them."""
