@@ -26,6 +26,7 @@ from vidgen.trainer.initialise import start_from_stills
 from vidgen.trainer.labelled_clips import LabelledWindows, WindowShape, split_store
 from vidgen.trainer.recipe import Place
 from vidgen.trainer.resume import resumed_settings
+from vidgen.trainer.state import saved_steps
 from vidgen.trainer.train import train
 from vidgen.trainer.twostreamvan import CONTENT, EASY, HARD, PRETRAINING, Draws, TwoStreamVANRecipe
 from vidgen.trainer.twostreamvan_settings import TwoStreamVANTrainSettings
@@ -100,6 +101,15 @@ def test_a_classifier_that_ends_between_validations_is_validated_and_published(a
     for name in ("network", "best"):
         saved = load_file(tmp_path / "c" / "models" / f"{name}_00000002.safetensors")
         assert all(torch.equal(published[key], saved[key]) for key in published), name
+
+
+def test_saves_between_lasting_ones_make_room_for_newer_ones(actions: Path, tmp_path: Path) -> None:
+    place = {"data_path": str(actions), "save_path": str(tmp_path), "exp_name": "c"}
+    values = {"ndf": 2, "batch_size": 4, "every_nth": 1, "total_iters": 8, "val_freq": 1, "save_freq": 3}
+    train(build_settings(ClassifierTrainSettings, ("test", values | place)))
+    assert saved_steps(tmp_path / "c") == [3, 6, 7, 8]
+    files = {path.name for path in (tmp_path / "c" / "models").glob("*.safetensors")}
+    assert files == {f"{name}_{step:08d}.safetensors" for name in ("network", "best") for step in (3, 6, 7, 8)}
 
 
 def test_a_continued_run_drops_the_scores_of_later_steps(actions: Path, tmp_path: Path) -> None:
@@ -207,6 +217,7 @@ def test_test_windows_start_at_the_first_frame(actions: Path) -> None:
         ({"batch_size": 15}, DataError, "batch of 15"),
         ({"video_length": 16}, SettingsError, "video_length"),
         ({"ac_kernel": 4}, SettingsError, "ac_kernel"),
+        ({"classes": ("bend", "bend")}, SettingsError, "each class once"),
         ({"held_out": 1.0}, SettingsError, "held_out"),
         ({"motion_ratio_end": 1.5}, SettingsError, "motion_ratio_end"),
         ({"sampling_iter_end": 3}, SettingsError, "sampling_iter_end"),

@@ -30,7 +30,7 @@ class RunSettings(ABC):
     amp: Literal["off", "bf16", "auto"] = "off"  # autocast; auto: bf16 where the device computes it natively
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0  # CPU threads; 0: the library's choice
-    keep: int = 0  # checkpoints to keep; 0: all
+    keep: int = 0  # checkpoints to keep; 0: all that last
 
     #: The model family, as ``vidgen train`` names it.
     MODEL: ClassVar[str]
@@ -88,6 +88,10 @@ class RunSettings(ABC):
     @abstractmethod
     def save_due(self, step: int, steps_an_epoch: int) -> bool:
         """Whether to save after this step (counted from 1)."""
+
+    def lasting(self, step: int) -> bool:
+        """Whether the save of this step stays when there are newer ones; of those that do not, the newest two stay."""
+        return True
 
     @abstractmethod
     def validation_due(self, step: int, steps_an_epoch: int) -> bool:

@@ -16,6 +16,7 @@ from vidgen._files import atomic_file, remove_partials, sha256
 from vidgen.errors import TrainingError
 from vidgen.models.checkpoint import CheckpointInfo, load_into, load_tensors, save_checkpoint
 from vidgen.trainer.recipe import Recipe
+from vidgen.trainer.run_settings import RunSettings
 
 FORMAT = 1
 _STATE_NAME = re.compile(r"^state_(\d+)\.pt$")
@@ -41,6 +42,8 @@ def _file(run: Path, name: str, step: int) -> Path:
 
 def save(run: Path, recipe: Recipe[Any], progress: Progress) -> Path:
     """Save everything a run needs to go on, then drop checkpoints beyond the newest ``keep`` (0: none).
+
+    Those that are not ``lasting`` by the run's settings are dropped too, but for the newest two.
 
     The networks are written first, each atomically, and the state file that names their hashes last: a kill
     at any instant leaves the last complete save usable. ``run/MODEL.safetensors`` becomes the newest
@@ -73,7 +76,7 @@ def save(run: Path, recipe: Recipe[Any], progress: Progress) -> Path:
     with atomic_file(models_folder(run) / f"state_{progress.step:08d}.pt") as partial:
         partial.write_bytes(buffer.getbuffer())
     latest = publish(run, recipe, progress.step)
-    _drop_old(run, recipe.settings.keep)
+    _drop_old(run, recipe.settings)
     return latest
 
 
@@ -110,8 +113,12 @@ def saved_steps(run: Path) -> list[int]:
     return sorted(int(match[1]) for match in map(_STATE_NAME.match, names) if match)
 
 
-def _drop_old(run: Path, keep: int) -> None:
-    for step in saved_steps(run)[:-keep] if keep else []:
+def _drop_old(run: Path, settings: RunSettings) -> None:
+    steps = saved_steps(run)
+    old = steps[: -settings.keep] if settings.keep else []
+    # Two stay whatever they are: where the newest is found damaged, a run goes on from the one before.
+    passing = [step for step in steps[:-2] if not settings.lasting(step)]
+    for step in {*old, *passing}:
         _drop(run, step)
 
 

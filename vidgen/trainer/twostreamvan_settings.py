@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vidgen.models.config import CLIP_FRAMES, TwoStreamVANConfig
-from vidgen.trainer.run_settings import RunSettings
+from vidgen.models.config import TwoStreamVANConfig
+from vidgen.trainer.labelled_settings import LabelledRunSettings
 from vidgen.trainer.schedules import Line
 
 
 @dataclass(frozen=True)
-class TwoStreamVANTrainSettings(RunSettings):
+class TwoStreamVANTrainSettings(LabelledRunSettings):
     """How to train TwoStreamVAN. Defaults are those of the reference's Weizmann script (spec twostreamvan 8, 9).
 
     A step is one iteration: one of the tasks content, easier motion (the next frame) and harder motion (a clip).
@@ -20,11 +20,6 @@ class TwoStreamVANTrainSettings(RunSettings):
 
     exp_name: str = "twostreamvan"
     batch_size: int = 16
-    every_nth: int = 2  # step between the frames of a window
-    video_length: int = 10  # the video discriminator takes no other
-    image_size: int = 64  # the networks are for 64
-    n_channels: int = 3
-    crop: bool = True  # cut windows by the crop rule of the clip store
     motion_dim: int = 64
     cont_dim: int = 512
     gf_dim: int = 16
@@ -38,7 +33,6 @@ class TwoStreamVANTrainSettings(RunSettings):
     pretrain_iters: int = 0  # content alone, without a discriminator
     print_freq: int = 50
     save_freq: int = 10000
-    val_freq: int = 1000
     c_kl_start: float = 7.0
     c_kl_end: float = 7.0
     c_img_dis: float = 10.0
@@ -68,22 +62,15 @@ class TwoStreamVANTrainSettings(RunSettings):
     start_from_stills: bool = False  # kernels that copy at first, where the reference's are random
     last_frame: bool = False  # let the last frame be a target too; the reference never takes it
 
-    classes: tuple[str, ...] = ()  # train on these actions alone; none: all
-    held_out: float = 0.1  # share of the clips kept for validation, where the store has no split of its own
     val_clips: int = 64  # validation clips used for the losses of each validation; 0: all
     classifier: str = ""  # a classifier checkpoint that scores samples at each validation
     val_samples: int = 32  # samples of each class that it scores
 
     MODEL: ClassVar[str] = "twostreamvan"
-    BUILTIN: ClassVar[str] = "actions"
     ELSEWHERE: ClassVar[Mapping[str, str]] = {
-        "dataset": "clip stores are all read the same way: --data STORE",
-        "dataroot": "vidgen data prepare SRC STORE --layout weizmann, then --data STORE",
-        "textroot": "lists are read by vidgen data prepare SRC STORE --list FILE",
+        **LabelledRunSettings.ELSEWHERE,
         "miniclip": "mini-clips are made by vidgen data prepare SRC STORE --miniclip",
         "model": "it is the first argument: vidgen train twostreamvan",
-        "log_dir": "use --out RUN: curves, checkpoints and grids lie in it",
-        "checkpoint_dir": "use --out RUN: curves, checkpoints and grids lie in it",
         "output_dir": "use --out RUN: curves, checkpoints and grids lie in it",
         "latent_dim": "the reference does not use it either: remove it",
         "which_iter": "use --resume: a run goes on from its newest complete save",
@@ -91,23 +78,21 @@ class TwoStreamVANTrainSettings(RunSettings):
         "get_seq": "it is an option of sampling: vidgen sample --strips",
         "get_mask": "it is an option of sampling: vidgen sample --masks",
     }
-    RESUMABLE: ClassVar[frozenset[str]] = RunSettings.RESUMABLE | frozenset(
-        "total_iters save_freq val_freq val_clips classifier val_samples".split()
+    RESUMABLE: ClassVar[frozenset[str]] = LabelledRunSettings.RESUMABLE | frozenset(
+        "val_clips classifier val_samples".split()
     )
     COUNTS: ClassVar[tuple[str, ...]] = (
-        *RunSettings.COUNTS,
-        *"every_nth motion_dim cont_dim gf_dim total_iters print_freq save_freq val_freq ndf_image ndf_video".split(),
+        *LabelledRunSettings.COUNTS,
+        *"motion_dim cont_dim gf_dim ndf_image ndf_video".split(),
     )
     COUNTS_FROM_ZERO: ClassVar[tuple[str, ...]] = (
-        *RunSettings.COUNTS_FROM_ZERO,
+        *LabelledRunSettings.COUNTS_FROM_ZERO,
         *"pretrain_iters val_clips val_samples cont_ratio_iter_start motion_ratio_iter_start".split(),
         *"sampling_iter_start c_kl_iter_end".split(),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("video_length", self.video_length == CLIP_FRAMES, "10, the only length of the video discriminator")
-        self.require("image_size", self.image_size == 64, "64, the only size the networks make")
         weights = "c_kl_start c_kl_end c_img_dis img_m_kl vid_m_kl_start vid_m_kl_end pred_scale_feat video_scale_feat"
         for name in weights.split():
             self.require(name, 0 <= getattr(self, name) < float("inf"), "a number of at least 0")
@@ -118,8 +103,6 @@ class TwoStreamVANTrainSettings(RunSettings):
             start, end = (getattr(self, f"{name}_iter_{side}") for side in ("start", "end"))
             self.require(f"{name}_iter_end", end >= start, f"at least {name}_iter_start ({start})")
         self.require("val_samples", not self.classifier or self.val_samples > 0, "at least 1, for the classifier")
-        self.require("lr", 0 < self.lr < float("inf"), "a number above 0")
-        self.require("held_out", 0 < self.held_out < 1, "above 0 and below 1")
         _ = self.generator_config(1)
 
     def generator_config(self, n_cat: int) -> TwoStreamVANConfig:
@@ -136,18 +119,6 @@ class TwoStreamVANTrainSettings(RunSettings):
             self.kernel_layer,
             self.n_channels,
         )
-
-    def last_step(self, steps_an_epoch: int) -> int:
-        """Steps in all."""
-        return min(self.total_iters, self.steps or self.total_iters)
-
-    def save_due(self, step: int, steps_an_epoch: int) -> bool:
-        """Whether to save after this step."""
-        return step % self.save_freq == 0 or step % self.val_freq == 0
-
-    def validation_due(self, step: int, steps_an_epoch: int) -> bool:
-        """Whether to validate after this step."""
-        return step % self.val_freq == 0
 
     @property
     def schedules(self) -> dict[str, Line]:
