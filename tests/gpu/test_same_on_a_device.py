@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from vidgen.export import ExportSettings, export
 from vidgen.models.checkpoint import CheckpointInfo, save_checkpoint
 from vidgen.models.config import G3ANConfig, TwoStreamVANConfig
 from vidgen.models.registry import build_network
+from vidgen.settings import build_settings
 from vidgen.trainer import twostreamvan
 from vidgen.trainer.distributed import World
+from vidgen.trainer.families import FAMILIES, family
 from vidgen.trainer.g3an import Draws, Networks, Optimisers, train_step
+from vidgen.trainer.train import train
 from vidgen.trainer.twostreamvan_losses import LossWeights
 from vidgen.trainer.twostreamvan_settings import TwoStreamVANTrainSettings
 
@@ -27,6 +31,8 @@ pytestmark = [
 
 
 CONFIGS = {"g3an": G3ANConfig(ch=8), "twostreamvan": TwoStreamVANConfig(n_cat=3, gf_dim=4, cont_dim=16)}
+#: With motion on pixels alone there are no features to compare.
+ONE_SCALE = replace(CONFIGS["twostreamvan"], kernel_layer=1)
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -70,13 +76,14 @@ def test_a_training_step_is_that_of_the_cpu() -> None:
     torch.testing.assert_close(losses[0], losses[1], atol=1e-3, rtol=0)
 
 
-def test_the_tasks_of_twostreamvan_are_those_of_the_cpu() -> None:
+@pytest.mark.parametrize("config", [CONFIGS["twostreamvan"], ONE_SCALE], ids=["all", "one"])
+def test_the_tasks_of_twostreamvan_are_those_of_the_cpu(config: TwoStreamVANConfig) -> None:
     settings = TwoStreamVANTrainSettings(batch_size=2, cont_dim=16)
     clip = torch.rand(2, 3, 10, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     values = []
     for device in (torch.device("cpu"), torch.device("cuda")):
         torch.manual_seed(0)
-        networks = twostreamvan.Networks.create(CONFIGS["twostreamvan"], 4, 4)
+        networks = twostreamvan.Networks.create(config, 4, 4)
         for network in networks.named().values():
             network.to(device)
         draws = twostreamvan.Draws.of_step(settings, 0, World(), device)
@@ -85,3 +92,11 @@ def test_the_tasks_of_twostreamvan_are_those_of_the_cpu() -> None:
         losses = (game.content(weights), game.easy(weights), game.hard(weights, 1.0))
         values.append(torch.stack([part for loss in losses for part in loss.parts.values()]).detach().cpu())
     torch.testing.assert_close(values[0], values[1], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+def test_a_smoke_run_trains_on_the_device(model: str, tmp_path: Path) -> None:
+    kind = family(model)
+    place = {"save_path": str(tmp_path), "exp_name": "run", "device": "cuda"}
+    report = train(build_settings(kind.settings, ("preset", kind.preset("smoke")), ("test", place)))
+    assert report.step == 6 and report.checkpoint.exists()

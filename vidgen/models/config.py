@@ -13,6 +13,8 @@ from vidgen.errors import SamplingError, SettingsError
 Dimension = int | str  # a fixed size, or the name of a dynamic one
 G3AN_MODES = ("1p2d", "2p1d", "3d")
 ATTENTION_MERGES = ("reference", "clean")
+#: Frames that TwoStreamVAN's videos warm up for; the reference's driver drops them (spec twostreamvan 3.3).
+WARM_UP_FRAMES = 2
 #: Frames of the only clip length that TwoStreamVAN's video discriminator and the classifier take.
 CLIP_FRAMES = 10
 #: Heights of the scales at which TwoStreamVAN can apply motion.
@@ -242,7 +244,9 @@ class TwoStreamVANConfig:
                 TensorSpec("label", "int64", ("batch",), "label", (0, self.n_cat - 1)),
             ),
             output=video,
-            frames=FramesRule("z_motion", 1, "steps", scale=1, offset=1 if conditional else -1, default=10),
+            frames=FramesRule(
+                "z_motion", 1, "steps", scale=1, offset=1 if conditional else 1 - WARM_UP_FRAMES, default=10
+            ),
             extras=tuple(
                 TensorSpec(f"mask_{size}", "float32", ("batch", "frames", size, size), "mask", (0.0, 1.0))
                 for size in (self.scales if masks else ())

@@ -97,9 +97,8 @@ class ClassifierRecipe(Recipe[ClassifierTrainSettings]):
         clip = network_input(batch["frames"].to(device, non_blocking=True))
         target = self._classes(batch).to(device)
         self.adam.zero_grad()
-        with self.place.autocast():
-            logits = self.network(clip)
-        loss = F.cross_entropy(logits.float(), target)
+        logits = self.network(clip)
+        loss = F.cross_entropy(logits, target)
         loss.backward()
         average_gradients(self.network.parameters(), self.place.world)
         self.adam.step()

@@ -41,6 +41,7 @@ class ClassifierTrainSettings(LabelledRunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require("amp", self.amp == "off", "off: bfloat16 is not safe in 3-D convolutions on every CPU")
         self.require("decay", 0 < self.decay <= 1, "above 0 and at most 1")
 
 

@@ -64,7 +64,8 @@ class Journal:
             with self.scores.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"step": step, **values}) + "\n")
             for name, value in values.items():
-                self.tensorboard.add_scalar(name, value, step)
+                # As in ``record``: what belongs to the last step before a resume is kept.
+                self.tensorboard.add_scalar(name, value, step - 1)
 
     def videos(
         self, tag: str, stem: str, videos: NDArray[np.uint8], columns: int, step: int, number: int, fps: float

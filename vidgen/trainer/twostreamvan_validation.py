@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidgen.errors import SettingsError
+from vidgen.models.config import WARM_UP_FRAMES
 from vidgen.models.twostreamvan import Generator, halved_differences
 from vidgen.runtime.ranges import to_uint8
 from vidgen.trainer.clips import network_input
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 _VALIDATION = 2**32 - 1
 #: Samples of each class in the picture of samples, clips in the pictures of reconstructions.
 _SHOWN_SAMPLES, _SHOWN_CLIPS = 6, 6
-#: Frames that the reference's driver lets a video warm up for, and drops (spec 3.3).
-_WARM_UP = 2
 _CHUNK = 16
 
 
@@ -90,7 +89,7 @@ class Validation:
     def _picture(self, journal: Journal, name: str, step: int, target: Tensor, made: Tensor) -> None:
         """Targets above what was made of them."""
         rows = torch.cat((target[:_SHOWN_CLIPS], made[:_SHOWN_CLIPS]))
-        journal.videos(name, name, pixels(rows), len(rows) // 2, step, step, self.fps)
+        journal.videos(name, name, pixels(rows), len(rows) // 2, step, step - 1, self.fps)
 
     @property
     def fps(self) -> float:
@@ -103,18 +102,18 @@ class Validation:
         each = max(_SHOWN_SAMPLES, settings.val_samples if settings.classifier else 0)
         source = noise_source(settings.random_seed, _VALIDATION)
         z_content = torch.randn(classes, each, settings.cont_dim, generator=source).to(self.device)
-        length = settings.video_length + _WARM_UP - 1
+        length = settings.video_length + WARM_UP_FRAMES - 1
         z_motion = torch.randn(classes, each, length, settings.motion_dim, generator=source).to(self.device)
         videos, masks = [], []
         for number in range(classes):
             category = torch.full((each,), number, device=self.device)
-            made = list(self.generator.sample(category, z_content[number], z_motion[number]))[_WARM_UP:]
+            made = list(self.generator.sample(category, z_content[number], z_motion[number]))[WARM_UP_FRAMES:]
             videos.append(pixels(torch.stack([frame for frame, _ in made], 2)))
             masks.append(_mask_pictures([mask for _, mask in made], self.generator.config.scales))
         shown = np.concatenate([part[:_SHOWN_SAMPLES] for part in videos])
-        journal.videos("val_samples", "samples", shown, _SHOWN_SAMPLES, step, step, self.fps)
+        journal.videos("val_samples", "samples", shown, _SHOWN_SAMPLES, step, step - 1, self.fps)
         shown = np.concatenate([part[:1] for part in masks])
-        journal.videos("val_masks", "masks", shown, 1, step, step, self.fps)
+        journal.videos("val_masks", "masks", shown, 1, step, step - 1, self.fps)
         if not settings.classifier:
             return {}
         found = self._score(np.stack(videos)[:, : settings.val_samples])

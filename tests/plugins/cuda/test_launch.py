@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import types
@@ -176,6 +177,14 @@ def test_cuda_core_is_given_torchs_stream_the_geometry_and_the_arguments(monkeyp
     core = _Core()
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=70 + device))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (12, 0))
+    left: list[int] = []
+
+    @contextlib.contextmanager
+    def on(device: int) -> Iterator[None]:
+        yield
+        left.append(device)  # torch's own choice of device comes back after each use
+
+    monkeypatch.setattr(torch.cuda, "device", on)
     tensors = _tensors()[1:]
     output = Launcher(CudaCore(core), compiled).forward(*tensors)
     (place, cubin, again, call) = core.calls
@@ -186,7 +195,7 @@ def test_cuda_core_is_given_torchs_stream_the_geometry_and_the_arguments(monkeyp
     assert arguments[:3] == [tensor.data_ptr() for tensor in tensors]
     assert [size.value for size in arguments[3:6]] == [5, 7, 18]
     assert arguments[6:] == [output.data_ptr()]
-    assert CudaCore(core).architecture(0) == "sm_120"
+    assert CudaCore(core).architecture(0) == "sm_120" and left == [0, 0]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cuda") is None, reason="cuda.core is not installed (extra gpu)")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vidgen._imports import require
 from vidgen.errors import BackendError
+from vidgen.models.config import WARM_UP_FRAMES
 from vidgen.runtime.backends.base import Arrays, Backend
 from vidgen.runtime.backends.buffers import check_buffers, closed_error, run_error
 from vidgen.runtime.manifest import Manifest
@@ -45,7 +46,7 @@ def _twostreamvan(generator: TwoStreamVAN, inputs: dict[str, Tensor]) -> tuple[T
         made[0] = (first, {size: torch.zeros_like(mask) for size, mask in made[1][1].items()})
     else:
         # Warm-up: the first frame shows no motion yet, the second none but the recurrent network's first guess.
-        made = list(generator.sample(label, inputs["z_content"], z_motion))[2:]
+        made = list(generator.sample(label, inputs["z_content"], z_motion))[WARM_UP_FRAMES:]
     frames, masks = zip(*made, strict=True)
     by_size = {f"mask_{size}": torch.cat([mask[size] for mask in masks], 1) for size in masks[0]}
     return torch.stack(frames, 2), by_size

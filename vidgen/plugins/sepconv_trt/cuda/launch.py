@@ -1,15 +1,16 @@
 """The operator on CUDA: our kernels, compiled by NVRTC at first use and launched on torch's stream through cuda.core.
 
-Not yet run on a GPU: the driver is thin, everything above it is tested with a driver that runs the kernels on a CPU.
+The driver is thin, and everything above it is tested with a driver that runs the kernels on a CPU.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -61,16 +62,23 @@ class CudaCore:
 
     def load(self, kernel: CompiledKernel, device: int) -> Any:
         """See ``Driver``."""
-        self._core.Device(device).set_current()
-        module = self._core.ObjectCode.from_cubin(kernel.cubin)
-        return module, module.get_kernel(kernel.plan.entry)
+        with self._on(device):
+            module = self._core.ObjectCode.from_cubin(kernel.cubin)
+            return module, module.get_kernel(kernel.plan.entry)
 
     def launch(self, loaded: Any, launch: Launch, arguments: Sequence[Any], device: int) -> None:
         """See ``Driver``."""
-        self._core.Device(device).set_current()
-        stream = self._core.Stream.from_handle(torch.cuda.current_stream(device).cuda_stream)
-        config = self._core.LaunchConfig(grid=launch.grid, block=launch.block, shmem_size=launch.shared_bytes)
-        self._core.launch(stream, config, loaded[1], *arguments)
+        with self._on(device):
+            stream = self._core.Stream.from_handle(torch.cuda.current_stream(device).cuda_stream)
+            config = self._core.LaunchConfig(grid=launch.grid, block=launch.block, shmem_size=launch.shared_bytes)
+            self._core.launch(stream, config, loaded[1], *arguments)
+
+    @contextlib.contextmanager
+    def _on(self, device: int) -> Iterator[None]:
+        """Both libraries on this device; torch's own choice comes back afterwards."""
+        with torch.cuda.device(device):
+            self._core.Device(device).set_current()
+            yield
 
 
 class Launcher:
