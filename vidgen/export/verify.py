@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgen._imports import require
 from vidgen.errors import ArtifactError, VerificationError
-from vidgen.export.onnx_graph import graphs
+from vidgen.export.unrounded import run_unrounded
 from vidgen.models.config import ModelInterface
-from vidgen.plugins.sepconv_trt.ort_library import custom_op_library, is_needed
 from vidgen.runtime.backends import open_backend
 from vidgen.runtime.backends.base import Backend
 from vidgen.runtime.latents import latents
@@ -236,7 +234,7 @@ def compare(arrow: str, artifact: Path, manifest: Manifest, expected: Sequence[R
             else:
                 found.append((video.transpose(0, 2, 3, 4, 1) + np.float32(1)) * np.float32(LEVELS))
     if quantised:
-        found = _unrounded(artifact, expected)
+        found = run_unrounded(artifact, [reference.inputs for reference in expected])
     check, more = _measure(arrow, found, expected, tolerance)
     problems += more
     saturated = float(np.mean([np.mean(np.abs(reference.video) > 0.999) for reference in expected]))
@@ -310,61 +308,6 @@ def _measure(
         problems.append(f"PSNR {psnr:.1f} dB over all cases, expected at least {tolerance.psnr:.0f} dB")
     cases = tuple(str(reference.case) for reference in expected)
     return ArrowCheck(arrow, cases, worst, psnr, place, tolerance.levels), problems
-
-
-def _unrounded(artifact: Path, expected: Sequence[Reference]) -> list[NDArray[np.float32]]:
-    """The artifact's grey levels [B, F, H, W, 3] before rounding: its own graph without Round, Clip and Cast."""
-    onnx = require("onnx", "verify .onnx files")
-    ort = require("onnxruntime", "verify .onnx files")
-    model = onnx.load(artifact, load_external_data=False)
-    drop_rounding(model)
-    serialised = model.SerializeToString()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    kernels = custom_op_library() if is_needed(serialised) else None
-    if kernels is not None:
-        options.register_custom_ops_library(str(kernels))
-    session = ort.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
-    video = session.get_outputs()[0].name
-    return [session.run([video], reference.inputs)[0] for reference in expected]
-
-
-def drop_rounding(model: Any) -> None:
-    """Let the 8-bit output be float32: Round, Clip and Cast to uint8 become the identity, wherever they are.
-
-    Raises:
-        ArtifactError: no such chain makes an 8-bit output.
-    """
-    onnx = require("onnx", "verify .onnx files")
-    chains = [chain for graph in graphs(model.graph) for chain in _rounding_chains(onnx, graph)]
-    if not chains or any(len(chain) != 3 for chain in chains):
-        raise ArtifactError(
-            "cannot verify the artifact",
-            seen="an 8-bit output that is not made by Round, Clip and Cast",
-            cause="the file was not exported by this version of vidgen",
-            fix="export it again",
-        )
-    for node in itertools.chain(*chains):
-        node.CopyFrom(onnx.helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
-    for graph in graphs(model.graph):
-        for value in graph.output:
-            if value.type.tensor_type.elem_type == onnx.TensorProto.UINT8:
-                value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-
-
-def _rounding_chains(onnx: Any, graph: Any) -> list[list[Any]]:
-    """Cast to uint8, the Clip before it and the Round before that, as far as they are so."""
-    producer = {name: node for node in graph.node for name in node.output}
-    chains = []
-    for cast in graph.node:
-        if cast.op_type != "Cast" or cast.attribute[0].i != onnx.TensorProto.UINT8:
-            continue
-        chain = [cast]
-        for kind in ("Clip", "Round"):
-            node = producer.get(chain[-1].input[0])
-            chain += [node] if node is not None and node.op_type == kind else []
-        chains.append(chain)
-    return chains
 
 
 def verify(checkpoint: str | Path, artifact: str | Path) -> Verification:
