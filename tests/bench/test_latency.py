@@ -324,3 +324,16 @@ def _children() -> list[int]:
             if parent == os.getpid() and "vidgen.bench.worker" in command:
                 found.append(int(entry.name))
     return found
+
+
+def test_an_artifact_with_classes_is_the_same_model_as_its_checkpoint(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from vidgen.models.config import TwoStreamVANConfig
+    from vidgen.runtime.backends import fake
+    from vidgen.runtime.manifest import Manifest
+
+    manifest = replace(fake.FakeBackend().manifest, model="twostreamvan", config=TwoStreamVANConfig(n_cat=3))
+    manifest = replace(manifest, interface=manifest.config.interface())
+    stored = Manifest.from_dict(json.loads(json.dumps(manifest.to_dict())))
+    assert repr(stored.interface) == repr(manifest.interface)

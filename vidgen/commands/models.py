@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NEXT = {
     "g3an": "vidgen export {} -o g3an.onnx",
     "twostreamvan": "vidgen export {} -o twostreamvan.onnx",
-    "classifier": "vidgen score --classifier {} --engine ARTIFACT",
+    "classifier": "vidgen score --protocol twostreamvan --classifier {} --engine ARTIFACT",
 }
 
 
@@ -68,7 +68,7 @@ def train(
         report = run(settings, resume=resume, listen=listen, say=console.say)
     text = (
         f"{report.checkpoint}: step {report.step} after {report.seconds:.0f} s of training\n"
-        f"next: {_NEXT[model].format(report.checkpoint)}"
+        f"next: {_NEXT[kind.settings.MODEL].format(report.checkpoint)}"
     )
     return Result(dataclasses.asdict(report), text)
 

@@ -41,4 +41,4 @@ Threads = Annotated[int | None, option("CPU threads; the library's choice if lef
 Device = Annotated[str | None, option("cpu or cuda.", "--device")]
 Frames = Annotated[str | None, option("Frames of each video, or START:STOP:STEP.", "--frames")]
 Backend = Annotated[str | None, option("onnxruntime, openvino or torch.", "--backend")]
-Trust = Annotated[bool, option("Run an engine without a manifest.", "--trust")]
+Trust = Annotated[bool, option("Run an engine file (.plan) without a manifest.", "--trust")]

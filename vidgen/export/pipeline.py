@@ -168,8 +168,12 @@ class ExportReport:
         size = artifact.stat().st_size / 2**20
         return (
             f"{outcome}\n{artifact}: {size:.1f} MiB for {self.manifest.lowering}{half}, {self.seconds:.1f} s\n"
-            f"next: vidgen sample --engine {artifact} -n 8 -o samples"
+            f"next: vidgen sample --engine {artifact} -n 8 -o samples" + self._first_frame()
         )
+
+    def _first_frame(self) -> str:
+        given = any(spec.kind == "image" for spec in self.manifest.interface.inputs)
+        return " --first-frame IMAGE" if given else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``--json``."""

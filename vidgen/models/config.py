@@ -99,7 +99,7 @@ class ModelInterface:
 
 def _video_output(output: str, height: int, width: int) -> TensorSpec:
     if output == "uint8":
-        return TensorSpec("video", "uint8", ("batch", "frames", height, width, 3), "video", (0, 255))
+        return TensorSpec("video", "uint8", ("batch", "frames", height, width, 3), "video", (0.0, 255.0))
     return TensorSpec("video", "float32", ("batch", 3, "frames", height, width), "video", (-1.0, 1.0))
 
 
@@ -241,7 +241,7 @@ class TwoStreamVANConfig:
             inputs=(
                 content,
                 TensorSpec("z_motion", "float32", ("batch", "steps", self.motion_dim), "normal"),
-                TensorSpec("label", "int64", ("batch",), "label", (0, self.n_cat - 1)),
+                TensorSpec("label", "int64", ("batch",), "label", (0.0, float(self.n_cat - 1))),
             ),
             output=video,
             frames=FramesRule(

@@ -203,6 +203,12 @@ def check_labels(interface: ModelInterface, labels: Sequence[int] | None) -> Non
         )
 
 
+def _valid_label(interface: ModelInterface, names: Sequence[str]) -> str:
+    if label_input(interface) is None:
+        return "drop --labels"
+    return f"use --labels {names[0]}" if names else "use --labels 0, or another number of a class"
+
+
 def label_indices(interface: ModelInterface, names: Sequence[str], wanted: Sequence[str | int]) -> tuple[int, ...]:
     """Label indices of class names or numbers.
 
@@ -228,7 +234,7 @@ def label_indices(interface: ModelInterface, names: Sequence[str], wanted: Seque
                 cause="a typing error, or a model of other classes"
                 if label_input(interface)
                 else "the model was trained without labels",
-                fix=f"use --labels {names[0]}" if names and label_input(interface) else "drop --labels",
+                fix=_valid_label(interface, names),
             )
     check_labels(interface, found)
     return tuple(found)

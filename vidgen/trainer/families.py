@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ def family(model: str) -> Family:
     Raises:
         SettingsError: nothing does.
     """
-    if model.lower() == "sgvan":
+    model = model.lower()
+    if model == "sgvan":
         raise SettingsError(
             "cannot train SGVAN",
             seen="'SGVAN', expected one of " + ", ".join(FAMILIES),
@@ -82,10 +84,11 @@ def family(model: str) -> Family:
             fix="vidgen train twostreamvan --preset small --out runs/twostreamvan",
         )
     if model not in FAMILIES:
+        near = next(iter(difflib.get_close_matches(model, FAMILIES, n=1)), "g3an")
         raise SettingsError(
             f"cannot train {model!r}",
             seen=f"{model!r}, expected one of {', '.join(FAMILIES)}",
             cause="a typing error, or a model of another program",
-            fix="vidgen train g3an --preset small --out runs/g3an",
+            fix=f"vidgen train {near} --preset small --out runs/{near}",
         )
     return FAMILIES[model]

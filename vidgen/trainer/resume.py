@@ -31,9 +31,9 @@ def check_run_folder(settings: RunSettings, resume: bool) -> None:
     if not resume and state.saved_steps(run):
         raise TrainingError(
             f"cannot start a run in {run}",
-            seen=f"it holds a run saved at step {state.saved_steps(run)[-1]}",
+            seen=f"it holds a run of {_model_of(run) or settings.MODEL} saved at step {state.saved_steps(run)[-1]}",
             cause="an earlier run used the same folder",
-            fix=f"vidgen train {settings.MODEL} --out {run} --resume, or choose another --out",
+            fix=f"vidgen train {_model_of(run) or settings.MODEL} --out {run} --resume, or choose another --out",
         )
     if resume and not state.saved_steps(run):
         raise TrainingError(
@@ -76,6 +76,11 @@ def check_same_settings(settings: RunSettings) -> None:
             )
 
 
+def _model_of(run: Path) -> str:
+    """The family of a run, by the file it is known by; empty where there is none."""
+    return next((path.stem for path in sorted(run.glob("*.safetensors"))), "")
+
+
 def _stored(kind: type[RunSettings], run: Path) -> dict[str, Any]:
     path = run / SETTINGS_NAME
     try:
@@ -84,6 +89,14 @@ def _stored(kind: type[RunSettings], run: Path) -> dict[str, Any]:
             raise ValueError("not a JSON object")
         build_settings(kind, (str(path), values))
     except (OSError, ValueError, VidgenError) as error:
+        other = _model_of(run)
+        if other and other != kind.MODEL:
+            raise TrainingError(
+                f"cannot resume {run}",
+                seen=f"a run of {other}, expected one of {kind.MODEL}",
+                cause="another model was trained in this folder",
+                fix=f"vidgen train {other} --out {run} --resume",
+            ) from error
         raise TrainingError(
             f"cannot resume {run}",
             seen=f"{path}: {error}",

@@ -127,6 +127,8 @@ class _Run:
         steps_an_epoch = sampler.steps_an_epoch
         last_step = settings.last_step(steps_an_epoch)
         losses: dict[str, float] = {}
+        if self.step >= last_step:
+            say(f"already at step {self.step} of {last_step}: nothing to train")
         with stop_between_steps() as stop:
             while not (reason := self._reason_to_stop(last_step, stop)):
                 epoch = self.step // steps_an_epoch

@@ -124,6 +124,9 @@ class ScoreReport:
             notes.append("± is 1.96 standard errors of a bootstrap over clips; it knows nothing of the classifier")
         if any(not found.intervals for score in self.scores for found in score.sets.values()):
             notes.append(f"no ± below {CLIPS_FOR_INTERVAL} clips of some class, or with --replicates 0")
+        nameless = [score.name for score in self.scores if score.source.get("labels") == []]
+        if nameless:
+            notes.append(f"{', '.join(nameless)}: names no classes; class i was taken for the classifier's class i")
         sizes = {found.clips for score in self.scores for found in score.sets.values()}
         if len(sizes) > 1:
             notes.append("IS and H(y) grow with the number of clips: compare sets of one size, see -n")

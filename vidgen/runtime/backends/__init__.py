@@ -121,6 +121,14 @@ def manifest_of(
         ("masks", masks, bool(interface.extras)),
         ("conditional", conditional, any(spec.kind == "image" for spec in interface.inputs)),
     ):
+        if asked and not has_it and manifest.model != "twostreamvan":
+            flag = "--masks" if option == "masks" else "--first-frame"
+            raise ArtifactError(
+                f"cannot use {flag} with {artifact.name}",
+                seen=f"a {manifest.model} model, expected twostreamvan",
+                cause="only TwoStreamVAN has masks, and goes on from a given first frame",
+                fix=f"drop {flag}",
+            )
         if asked and not has_it:
             raise ArtifactError(
                 f"cannot take masks from {artifact.name}"
@@ -128,7 +136,7 @@ def manifest_of(
                 else f"{artifact.name} takes no first frame",
                 seen=f"outputs {[spec.name for spec in (interface.output, *interface.extras)]}, "
                 f"inputs {[spec.name for spec in interface.inputs]}",
-                cause=f"it was exported without --{option}, or its model has no such thing",
+                cause=f"it was exported without --{option}",
                 fix=f"{manifest.rebuild or f'vidgen export CHECKPOINT.safetensors -o {artifact}'} --{option}",
             )
     return manifest
