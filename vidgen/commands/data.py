@@ -121,7 +121,7 @@ def show(
     length = values["length"]
     lines = [_store_line(values), f"clip length {length['min']} to {length['max']} frames, {values['fps']:g} fps"]
     lines += [f"  {label}: {count} clips" for label, count in values["labels"].items()]
-    lines += [f"  {split}: {count} clips" for split, count in (values.get("splits") or {}).items()]
+    lines += [f"  split {split}: {count} clips" for split, count in (values.get("splits") or {}).items()]
     lines.append(f"content hash {values['content_hash']}" + (" (verified)" if verify else ""))
     if out is not None:
         values["sheet"] = str(write_contact_sheet(store, out, clips=clips, seed=seed))
