@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vidgen._files import sha256
 from vidgen.bench.scores.video_folder import BY_CLASS, BY_FIRST_FRAME, list_videos
 from vidgen.data.store import StoreWriter
 from vidgen.errors import DataError, SamplingError, SettingsError
@@ -23,7 +24,7 @@ from vidgen.models.config import TwoStreamVANConfig
 from vidgen.runtime.backends.fake import FakeBackend, fake_manifest
 from vidgen.runtime.first_frames import as_input
 from vidgen.runtime.jobs import SampleReport, sample
-from vidgen.runtime.manifest import Manifest
+from vidgen.runtime.manifest import Manifest, write_manifest
 from vidgen.runtime.sampler import Sampler
 from vidgen.runtime.settings import SampleSettings
 from vidgen.runtime.sinks import PngSink
@@ -186,9 +187,14 @@ def test_masks_of_a_model_without_are_refused(tmp_path: Path) -> None:
 def test_an_artifact_without_masks_or_first_frames_names_the_export(
     toy: Path, checkpoint: Path, frames: Path, tmp_path: Path
 ) -> None:
+    actor, config = tmp_path / "actor.onnx", TwoStreamVANConfig(n_cat=3)
+    actor.write_bytes(b"of which only the manifest is read")
+    write_manifest(actor, Manifest("twostreamvan", config, config.interface(), fps=10.0, sha256=sha256(actor)))
     for engine, options, said in (
-        (toy, {"masks": True}, "--masks"),
-        (toy, {"first_frame": frames}, "--conditional"),
+        (actor, {"masks": True}, f"-o {actor} --masks"),
+        (actor, {"first_frame": frames}, f"-o {actor} --conditional"),
+        (toy, {"masks": True}, "drop --masks"),
+        (toy, {"first_frame": frames}, "drop --first-frame"),
         (checkpoint, {"masks": True}, "--masks"),
         (checkpoint, {"first_frame": frames}, "--first-frame"),
     ):
