@@ -31,7 +31,7 @@ _BRIEF: dict[str, Any] = {
     "held_out": _HELD_OUT,
     "gf_dim": 8,
     "lr": 1e-3,
-    "pretrain_iters": 250,
+    "pretrain_iters": 800,
     "motion_ratio_start": 0,
     "motion_ratio_end": 0,
     "cont_ratio_start": 0.9,
@@ -53,7 +53,7 @@ def tell(story: Story) -> tuple[Path, ...]:
     brief = _BRIEF | story.limit | ({} if story.minutes else {"pretrain_iters": 2})
     train = words("train", "twostreamvan", "--preset", "small", "--data", data, "--out", out / "run2", *_sets(brief))
     curves = Picture(
-        "curves2.svg", "Squared errors over training steps", "Stills come first; motion starts from noise."
+        "curves2.svg", "Squared errors over training steps", "Stills come first; motion starts from them."
     )
     story.tell(
         "TwoStreamVAN: training",
