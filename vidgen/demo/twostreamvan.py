@@ -52,9 +52,7 @@ def tell(story: Story) -> tuple[Path, ...]:
     story.tell("Classifier", train, lambda: _train("classifier", data, run, judge))
     brief = _BRIEF | story.limit | ({} if story.minutes else {"pretrain_iters": 2})
     train = words("train", "twostreamvan", "--preset", "small", "--data", data, "--out", out / "run2", *_sets(brief))
-    curves = Picture(
-        "curves2.svg", "Squared errors over training steps", "Stills come first; motion starts from them."
-    )
+    curves = Picture("curves2.svg", "Squared errors over training steps", "Stills come first; motion starts from them.")
     story.tell(
         "TwoStreamVAN: training",
         train,
