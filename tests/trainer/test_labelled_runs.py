@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vidgen.data.store import ClipStore
+from vidgen.data.store import ClipStore, StoreWriter
 from vidgen.data.synthetic import SyntheticSettings, synthesize
 from vidgen.errors import CheckpointError, DataError, SettingsError, TrainingError
 from vidgen.models.checkpoint import read_info
@@ -208,6 +208,18 @@ def test_test_windows_start_at_the_first_frame(actions: Path) -> None:
     split = split_store(store, 0.2, ())
     windows = LabelledWindows(store, split, split.test, WindowShape(10, 1, True), test=True)
     assert torch.equal(windows[0, 0]["frames"], torch.from_numpy(store.frames(split.test[0], list(range(10)))))
+
+
+@pytest.mark.parametrize(("class_steps", "step"), [(False, 1), (True, 2)])
+def test_a_clip_may_have_a_step_of_its_own(tmp_path: Path, class_steps: bool, step: int) -> None:
+    frames = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 64, 64, 3), np.uint8)
+    with StoreWriter(tmp_path / "store", name="steps", height=64, width=64, labels=("walk",)) as writer:
+        for number in range(4):
+            writer.add(frames, source=str(number), fps=25.0, label=0, attributes={"step": 2})
+    store = ClipStore.open(tmp_path / "store")
+    split = split_store(store, 0.3, ())
+    windows = LabelledWindows(store, split, split.test, WindowShape(10, 1, False, class_steps), test=True)
+    assert windows[0, 0]["frames"][:, 0, 0, 0].tolist() == list(range(0, 10 * step, step))
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class ClassifierRecipe(Recipe[ClassifierTrainSettings]):
         self.best.requires_grad_(False).eval()
         self.adam = torch.optim.Adam(self.network.parameters(), settings.lr, (0.5, 0.999), weight_decay=1e-5)
         self.optimisers = {"optimizer": self.adam}
-        shape = WindowShape(length, settings.every_nth, settings.crop)
+        shape = WindowShape(length, settings.every_nth, settings.crop, settings.class_steps)
         self.dataset = LabelledWindows(store, self.split, self.split.train, shape, seed=settings.random_seed)
         self.held_out = LabelledWindows(store, self.split, self.split.test, shape, test=True)
         self.clips = len(self.split.train)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from vidgen.data.splits import split_clips
 from vidgen.data.store import ClipStore
-from vidgen.data.windows import NO_CROP, crop_and_resize, labels_of, pick_frames
+from vidgen.data.windows import NO_CROP, crop_and_resize, labels_of, pick_frames, step_of
 from vidgen.errors import DataError
 
 _STREAM = 3
@@ -77,11 +77,16 @@ def split_store(store: ClipStore, held_out: float, classes: Sequence[str]) -> Sp
 
 @dataclass(frozen=True)
 class WindowShape:
-    """Frames of a window, the step between them (spec twostreamvan 6), and whether the store's crop rule is used."""
+    """Frames of a window and the step between them (spec twostreamvan 6).
+
+    Attributes:
+        crop: cut by the store's crop rule. class_steps: take the step that a clip carries for its action, if any.
+    """
 
     frames: int
     step: int
     crop: bool
+    class_steps: bool = False
 
 
 class LabelledWindows(Dataset[LabelledBatch]):
@@ -114,7 +119,8 @@ class LabelledWindows(Dataset[LabelledBatch]):
         clip = self.chosen[number]
         generator = np.random.default_rng([self.seed, _STREAM, epoch, clip])
         record = self.store.clips[clip]
-        times = pick_frames(record.length, self.shape.frames, self.shape.step, test=self.test, draw=generator)
+        step = step_of(record, self.shape.step, class_steps=self.shape.class_steps)
+        times = pick_frames(record.length, self.shape.frames, step, test=self.test, draw=generator)
         frames = self.store.frames(clip, times)
         height, width = frames.shape[1:3]
         box = self.crop.box(height, width, test=self.test, generator=generator)

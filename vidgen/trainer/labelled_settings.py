@@ -19,6 +19,7 @@ class LabelledRunSettings(RunSettings, ABC):
     """
 
     every_nth: int = 2  # step between the frames of a window
+    class_steps: bool = False  # the step meant for each action, where clips carry one; the reference never applies it
     video_length: int = CLIP_FRAMES  # the video discriminator and the classifier take no other
     image_size: int = 64  # the networks are for 64
     n_channels: int = 3

@@ -265,7 +265,7 @@ class TwoStreamVANRecipe(Recipe[TwoStreamVANTrainSettings]):
             name: torch.optim.Adam(group, lr=settings.lr, betas=(0.5, 0.999), weight_decay=1e-5)
             for name, group in self.parameters.items()
         }
-        shape = WindowShape(length, settings.every_nth, settings.crop)
+        shape = WindowShape(length, settings.every_nth, settings.crop, settings.class_steps)
         self.dataset = LabelledWindows(store, self.split, self.split.train, shape, seed=settings.random_seed)
         self.held_out = LabelledWindows(store, self.split, self.split.test, shape, test=True)
         self.clips = len(self.split.train)
