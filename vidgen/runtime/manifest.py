@@ -67,6 +67,61 @@ class Precision:
 
 
 @dataclass(frozen=True)
+class EngineProfile:
+    """One optimisation profile: smallest, usual and largest batch, and the same of the motion latent's length."""
+
+    batch: tuple[int, int, int]
+    length: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batch", tuple(self.batch))
+        object.__setattr__(self, "length", tuple(self.length))
+
+    def holds(self, batch: int, length: int) -> bool:
+        """Whether a run of this shape may use the profile."""
+        return self.batch[0] <= batch <= self.batch[2] and self.length[0] <= length <= self.length[2]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is known of a TensorRT engine from its build; nothing can be read back from the file without a GPU.
+
+    Attributes:
+        library: ``tensorrt`` or ``tensorrt-rtx``. version: of the library, e.g. ``"1.7.1.116"``.
+        profiles: in the engine's order.
+        layers: of the parsed network. half_layers, float_layers: those of them with a half, and with any
+            floating-point, output. kept_float32: names of floating-point layers that are not half (fp16 only).
+        sepconv: ``inlined`` (function body), ``aot`` (kernel embedded), ``python`` or ``library`` (plugin beside the
+            engine); "" without separable convolution. needs: what must be there at run time, e.g. the plugin library.
+        flags: builder flags and limits that were set, by TensorRT's names.
+        timing_cache_sha256: of the timing cache used, "" without. seconds: of the build.
+        stripped: weights are not in the file; it is refitted from the ONNX file. streamable: bytes of weights
+            that may be streamed (0: the engine was not built for it).
+    """
+
+    library: str
+    version: str
+    profiles: tuple[EngineProfile, ...]
+    layers: int = 0
+    half_layers: int = 0
+    float_layers: int = 0
+    kept_float32: tuple[str, ...] = ()
+    sepconv: str = ""
+    needs: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    timing_cache_sha256: str = ""
+    seconds: float = 0.0
+    stripped: bool = False
+    streamable: int = 0
+
+    def __post_init__(self) -> None:
+        profiles = (each if isinstance(each, EngineProfile) else EngineProfile(**each) for each in self.profiles)
+        object.__setattr__(self, "profiles", tuple(profiles))
+        for name in ("kept_float32", "needs", "flags"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What an artifact is; also made on the fly for a checkpoint, which needs no file.
 
@@ -77,7 +132,8 @@ class Manifest:
         checkpoint_sha256: of the checkpoint.
         lowering: ``cpu`` or ``tensorrt``. opset: of the ONNX file, 0 where there is none.
         sepconv: form of the separable convolution, ``custom``, ``standard`` or ``plugin``; "" where there is none.
-        builder: name and version of what wrote the artifact. target: architectures of an engine.
+        builder: name and version of what wrote the artifact. target: architectures of an engine, such as ``sm_89``.
+        engine: what is known of a .plan; None of other artifacts.
         rebuild: one command line that makes the artifact again.
     """
 
@@ -97,6 +153,7 @@ class Manifest:
     sepconv: str = ""
     builder: str = ""
     target: tuple[str, ...] = ()
+    engine: Engine | None = None
     verification: tuple[ArrowCheck, ...] = ()
     rebuild: str = ""
 
@@ -130,6 +187,8 @@ class Manifest:
         precision = Precision(**rest.pop("precision"))
         verification = tuple(ArrowCheck(**check) for check in rest.pop("verification"))
         labels, target = tuple(rest.pop("labels")), tuple(rest.pop("target"))
+        # Files of versions without engines do not have the key.
+        engine = rest.pop("engine", None)
         return cls(
             config=config,
             interface=ModelInterface(inputs, output, frames, tuple(extras)),
@@ -137,6 +196,7 @@ class Manifest:
             verification=verification,
             labels=labels,
             target=target,
+            engine=None if engine is None else Engine(**engine),
             **rest,
         )
 
