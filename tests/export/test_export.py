@@ -16,7 +16,7 @@ import torch
 import vidgen.export.lowering_cpu_layers as layers
 from vidgen._child import child_command
 from vidgen._files import sha256
-from vidgen.errors import CheckpointError, ExportError, SamplingError, SettingsError, StorageError, VerificationError
+from vidgen.errors import CheckpointError, SamplingError, SettingsError, StorageError, VerificationError
 from vidgen.export import ExportSettings, export, pipeline
 from vidgen.runtime.manifest import manifest_path, read_manifest
 
@@ -91,7 +91,18 @@ BAD = [
     ({"frames": 0}, "--frames 0"),
     ({"batch": "1:2"}, "MIN:OPT:MAX"),
     ({"batch": "4:2:8"}, "MIN:OPT:MAX"),
-    ({"gpu": "sm_89"}, "--gpu"),
+    ({"frames": "16:8:48"}, "MIN:OPT:MAX"),
+    ({"frames": "many"}, "--frames many"),
+    ({"batch": "1:1:2,4:8:16"}, "several profiles are for engines"),
+    ({"tolerance": 1.0}, "add --fp16"),
+    ({"tolerance": 0.0, "fp16": True}, "--tolerance 0"),
+    ({"plugin_library": "p.so"}, "--sepconv plugin"),
+    ({"gpu": "sm_89"}, "--gpu sm_89, expected nothing"),
+    ({"builder": "tensorrt"}, "--builder"),
+    ({"workspace": "1GiB"}, "--workspace"),
+    ({"strip_plan": True}, "--strip-plan"),
+    ({"engine": "e.trt"}, r"expected \.plan"),
+    ({"out": "g.plan", "engine": "e.plan"}, "names an engine already"),
 ]
 
 
@@ -101,11 +112,23 @@ def test_settings_that_cannot_be_met_are_refused_at_once(options, message):
         ExportSettings(**{"checkpoint": Path("g.safetensors"), "out": Path("g.onnx"), **options})
 
 
-@pytest.mark.parametrize("options", [{"out": "g.plan"}, {"out": "g.onnx", "engine": "g.plan"}, {"engine": "e.plan"}])
-def test_an_engine_is_refused_with_the_way_to_one(options):
-    with pytest.raises(ExportError, match="--for tensorrt") as caught:
-        ExportSettings(Path("g.safetensors"), **options)
-    assert not isinstance(caught.value, SettingsError) and "trtexec" in caught.value.fix
+@pytest.mark.parametrize(
+    ("options", "onnx", "engine"),
+    [
+        ({"out": "g.plan"}, "g.onnx", "g.plan"),
+        ({"out": "g.onnx", "engine": "e.plan"}, "g.onnx", "e.plan"),
+        ({"engine": "runs/e.plan"}, "runs/e.onnx", "runs/e.plan"),
+        ({"out": "g.plan", "engine": "g.plan"}, "g.onnx", "g.plan"),
+    ],
+)
+def test_an_engine_is_written_beside_its_onnx_file(options, onnx, engine):
+    settings = ExportSettings(Path("g.safetensors"), **options)
+    assert (settings.path, settings.engine, settings.lowers_for) == (Path(onnx), Path(engine), "tensorrt")
+    assert ExportSettings(Path("g.safetensors"), **options, lowering="cpu").lowers_for == "cpu"
+
+
+def test_an_onnx_file_is_for_cpus_unless_it_is_asked_otherwise():
+    assert ExportSettings(Path("g.safetensors"), Path("g.onnx")).lowers_for == "cpu"
 
 
 def test_separable_convolution_does_not_apply(checkpoint, tmp_path):

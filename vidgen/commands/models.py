@@ -121,25 +121,49 @@ def _refuse_without_run(**options: object) -> None:
 def export(
     console: Console,
     checkpoint: Annotated[Path, typer.Argument(help=".safetensors checkpoint of a generator.")],
-    out: Annotated[Path | None, option(".onnx to write.", "-o", "--out")] = None,
-    engine: Annotated[Path | None, option("Engine to write; not in this version.", "--engine")] = None,
+    out: Annotated[Path | None, option(".onnx to write, or .plan for both.", "-o", "--out")] = None,
+    engine: Annotated[Path | None, option("TensorRT engine (.plan) to write too.", "--engine")] = None,
     fp16: Annotated[bool, option("Type the graph to half precision.", "--fp16")] = False,
-    lowering: Annotated[str | None, option("cpu or tensorrt (cpu).", "--for")] = None,
+    tolerance: Annotated[
+        float | None, option("With --fp16: grey levels allowed; as few nodes as it takes stay float32.", "--tolerance")
+    ] = None,
+    lowering: Annotated[str | None, option("cpu or tensorrt (cpu; tensorrt with an engine).", "--for")] = None,
     output: Annotated[str | None, option("uint8 or float32 (uint8).", "--output")] = None,
-    frames: Annotated[int | None, option("Frames the artifact will be used for; also verified.", "--frames")] = None,
-    batch: Annotated[str | None, option("MIN:OPT:MAX; MIN and OPT are verified too.", "--batch")] = None,
-    gpu: Annotated[str | None, option("Architectures of an engine, e.g. sm_89.", "--gpu")] = None,
+    frames: Annotated[
+        str | None, option("Frames the artifact will be used for, or MIN:OPT:MAX; also verified.", "--frames")
+    ] = None,
+    batch: Annotated[
+        str | None, option("MIN:OPT:MAX, verified too; an engine takes several: 1:1:4,8:32:64.", "--batch")
+    ] = None,
+    gpu: Annotated[str | None, option("Architectures of the engine: sm_86,sm_89, or current.", "--gpu")] = None,
+    builder: Annotated[str | None, option("auto, tensorrt or tensorrt-rtx (auto).", "--builder")] = None,
     sepconv: Annotated[str | None, option("custom, standard or plugin; TwoStreamVAN only.", "--sepconv")] = None,
+    plugin_library: Annotated[
+        Path | None, option("With --sepconv plugin: the plugin's shared library.", "--plugin-library")
+    ] = None,
     masks: Annotated[bool, option("TwoStreamVAN's masks as further outputs.", "--masks")] = False,
     conditional: Annotated[bool, option("TwoStreamVAN goes on from a given first frame.", "--conditional")] = False,
     opset: Annotated[int | None, option("Opset of the ONNX file (20).", "--opset")] = None,
+    workspace: Annotated[str | None, option("Most memory of one layer, e.g. 2GiB.", "--workspace")] = None,
+    builder_optimization_level: Annotated[
+        int | None, option("0 (quick) to 5 (thorough).", "--builder-optimization-level")
+    ] = None,
+    timing_cache: Annotated[Path | None, option("File of timings, kept from build to build.", "--timing-cache")] = None,
+    version_compatible: Annotated[bool, option("For later versions of TensorRT too.", "--version-compatible")] = False,
+    hardware_compatibility_level: Annotated[
+        str | None, option("none, ampere_plus or same_compute_capability.", "--hardware-compatibility-level")
+    ] = None,
+    weight_streaming: Annotated[bool, option("Weights may stay on the host.", "--weight-streaming")] = False,
+    strip_plan: Annotated[bool, option("Without weights; they come from the .onnx.", "--strip-plan")] = False,
 ) -> Result:
     """Export a checkpoint and verify the artifact against it; what does not match is not written."""
     options = {key: value for key, value in locals().items() if key != "console"}
     from vidgen.export import ExportSettings
     from vidgen.export import export as run
 
-    report = run(make(ExportSettings, **options), console.say)
+    settings = make(ExportSettings, **options)
+    with console.progress("building") as advance:
+        report = run(settings, console.say, advance)
     return Result(report.to_dict(), str(report))
 
 

@@ -15,7 +15,7 @@ from vidgen.models.config import ModelInterface
 from vidgen.runtime.manifest import ArrowCheck, Manifest, Precision, checkpoint_manifest
 
 if TYPE_CHECKING:
-    from vidgen.export.pipeline import ExportSettings
+    from vidgen.export.settings import ExportSettings
 
 
 def builder() -> str:
@@ -28,29 +28,32 @@ def builder() -> str:
 
 def rebuild_command(settings: ExportSettings) -> str:
     """The command line that makes the artifact again."""
-    words = ["vidgen", "export", str(settings.checkpoint), "-o", str(settings.path), "--for", settings.lowering]
+    words = ["vidgen", "export", str(settings.checkpoint), "-o", str(settings.path), "--for", settings.lowers_for]
     words += ["--output", settings.output]
-    if settings.fp16:
-        words.append("--fp16")
-    if settings.frames is not None:
-        words += ["--frames", str(settings.frames)]
-    if settings.batch is not None:
-        words += ["--batch", settings.batch]
-    if settings.sepconv is not None:
-        words += ["--sepconv", settings.sepconv]
-    words += [f"--{name}" for name in ("masks", "conditional") if getattr(settings, name)]
-    if settings.opset != DEFAULT_OPSET:
-        words += ["--opset", str(settings.opset)]
+    for name in _WITH_VALUES:
+        value = getattr(settings, name)
+        if value is not None and not (name == "opset" and value == DEFAULT_OPSET):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    words += [f"--{name.replace('_', '-')}" for name in _SWITCHES if getattr(settings, name)]
     return shlex.join(words)
+
+
+#: Options of an export that are not always given, in the order they are written.
+_WITH_VALUES = (
+    *("engine", "gpu", "builder", "tolerance", "frames", "batch", "sepconv", "plugin_library", "opset"),
+    *("workspace", "builder_optimization_level", "timing_cache", "hardware_compatibility_level"),
+)
+_SWITCHES = ("fp16", "masks", "conditional", "version_compatible", "weight_streaming", "strip_plan")
 
 
 def interface_for(settings: ExportSettings, manifest: Manifest) -> ModelInterface:
     """The interface of the artifact: the checkpoint's, with the number of frames it will be used for as default."""
-    if settings.frames is None:
+    if settings.frame_range is None:
         return manifest.interface
     rule = manifest.interface.frames
-    rule.length(settings.frames)
-    return dataclasses.replace(manifest.interface, frames=dataclasses.replace(rule, default=settings.frames))
+    for frames in settings.frame_range:
+        rule.length(frames)
+    return dataclasses.replace(manifest.interface, frames=dataclasses.replace(rule, default=settings.frame_range[1]))
 
 
 def draft(settings: ExportSettings) -> Manifest:
@@ -67,7 +70,7 @@ def draft(settings: ExportSettings) -> Manifest:
     return dataclasses.replace(
         manifest,
         interface=interface_for(settings, manifest),
-        lowering=settings.lowering,
+        lowering=settings.lowers_for,
         opset=settings.opset,
         sepconv=settings.separable if manifest.model == "twostreamvan" else "",
         rebuild=rebuild_command(settings),

@@ -4,172 +4,54 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidgen._files import atomic_file
 from vidgen._imports import require
-from vidgen.errors import ExportError, SettingsError
 from vidgen.export import manifest as manifests
 from vidgen.export import verify as verification
-from vidgen.export.onnx_graph import DEFAULT_OPSET, OPSETS
+from vidgen.export.engine_artifact import Advance, Say, engine_form, engine_line, serialised, write_engine
+from vidgen.export.settings import ExportSettings, bad_option
 from vidgen.models.config import ModelInterface
 from vidgen.runtime.manifest import ArrowCheck, Manifest, Precision, manifest_path, write_manifest
 
 if TYPE_CHECKING:
     from torch import nn
 
-Say = Callable[[str], None]
-LOWERINGS = ("cpu", "tensorrt")
-OUTPUTS = ("uint8", "float32")
-#: Forms of the separable convolution (contracts 4): our operator with its function body, standard operators only, our
-#: operator alone (for TensorRT with the plugin: in its parsers a function body goes before a plugin).
-SEPCONVS = ("custom", "standard", "plugin")
 #: Largest batch that an export is verified at.
 LARGEST_BATCH = 64
 
 
 @dataclass(frozen=True)
-class ExportSettings:
-    """One export.
+class ExportReport:
+    """What an export wrote.
 
     Attributes:
-        checkpoint: .safetensors of a generator. out: .onnx to write. engine: .plan to write; not in this version.
-        fp16: type the graph to half precision. lowering: ``cpu`` (rewritten) or ``tensorrt`` (plain).
-        output: ``uint8`` frames or the ``float32`` network output.
-        frames: of each video where the artifact's user asks for no number; the model's own when None. Verified.
-        batch: ``"MIN:OPT:MAX"``. An .onnx takes any batch; MIN and OPT are verified too.
-        gpu: architectures of an engine.
-        sepconv: form of TwoStreamVAN's separable convolution: ``custom`` (when None), ``standard`` or ``plugin``.
-        masks: TwoStreamVAN's masks as further outputs. conditional: a first frame takes the place of ``z_content``.
-        opset: ONNX operator set, 18 to 21.
-
-    Raises:
-        SettingsError: an option is out of range, or does not apply.
-        ExportError: an engine is asked for.
+        paths: the files, the .onnx first.
+        manifest: of the .onnx. engine: manifest of the .plan, None without one.
+        seconds: of the whole export.
     """
-
-    checkpoint: Path
-    out: Path | None = None
-    engine: Path | None = None
-    fp16: bool = False
-    lowering: str = "cpu"
-    output: str = "uint8"
-    frames: int | None = None
-    batch: str | None = None
-    gpu: str | None = None
-    sepconv: str | None = None
-    masks: bool = False
-    conditional: bool = False
-    opset: int = DEFAULT_OPSET
-
-    def __post_init__(self) -> None:
-        for name in ("checkpoint", "out", "engine"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else Path(value))
-        plan = self.engine or (self.out if self.out is not None and self.out.suffix == ".plan" else None)
-        if plan is not None:
-            raise _no_engine(self.checkpoint, plan)
-        self._check_choices()
-        self._check_path()
-        if self.gpu is not None:
-            raise _bad(
-                "gpu", self.gpu, "nothing", "it names architectures of engines, which this version does not build"
-            )
-        if self.sepconv is not None and self.sepconv not in SEPCONVS:
-            raise _bad("sepconv", self.sepconv, " or ".join(SEPCONVS), "a typing error")
-        if self.frames is not None and self.frames < 1:
-            raise _bad("frames", self.frames, "at least 1", "a video has frames")
-        if self.batch is not None:
-            parse_batch(self.batch)
-
-    def _check_choices(self) -> None:
-        for name, choices in (("lowering", LOWERINGS), ("output", OUTPUTS), ("opset", OPSETS)):
-            value = getattr(self, name)
-            if value not in choices:
-                spelled = "for" if name == "lowering" else name
-                raise _bad(spelled, value, " or ".join(map(str, choices)), "a typing error")
-
-    def _check_path(self) -> None:
-        if self.out is None:
-            raise SettingsError(
-                "cannot export",
-                seen="no output file, expected -o MODEL.onnx",
-                cause="the file to write was not named",
-                fix=f"vidgen export {self.checkpoint} -o {self.checkpoint.with_suffix('.onnx')}",
-            )
-        if self.out.suffix != ".onnx" or self.out.stem in ("", ".onnx"):
-            raise SettingsError(
-                f"cannot export to {self.out}",
-                seen=f"a name ending in {self.out.suffix or 'nothing'!r}, expected .onnx",
-                cause="the suffix tells every other command what the file is",
-                fix=f"use -o {self.out.with_suffix('.onnx') if self.out.name else 'MODEL.onnx'}",
-            )
-
-    @property
-    def separable(self) -> str:
-        """The form of the separable convolution, of models that have one."""
-        return self.sepconv or SEPCONVS[0]
-
-    @property
-    def path(self) -> Path:
-        """The file to write."""
-        if self.out is None:
-            raise ValueError("settings without an output file cannot be made")
-        return self.out
-
-
-def parse_batch(text: str) -> tuple[int, int, int]:
-    """``"1:16:64"`` as smallest, usual and largest batch.
-
-    Raises:
-        SettingsError: not three whole numbers in that order.
-    """
-    match = re.fullmatch(r"([0-9]{1,6}):([0-9]{1,6}):([0-9]{1,6})", text)
-    sizes = tuple(int(part) for part in match.groups()) if match else ()
-    if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
-        raise _bad("batch", text, "MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, such as 1:16:64", "a typing error")
-    return sizes[0], sizes[1], sizes[2]
-
-
-def _bad(option: str, value: object, expected: str, cause: str) -> SettingsError:
-    fix = f"leave --{option} out" if expected == "nothing" else f"use --{option} with {expected}"
-    return SettingsError("cannot export", seen=f"--{option} {value}, expected {expected}", cause=cause, fix=fix)
-
-
-def _no_engine(checkpoint: Path, plan: Path) -> ExportError:
-    onnx = plan.with_suffix(".onnx")
-    return ExportError(
-        f"cannot build engine {plan}",
-        seen="a TensorRT engine was asked for, expected -o MODEL.onnx",
-        cause="engines are not built by this version",
-        fix=f"vidgen export {checkpoint} -o {onnx} --for tensorrt   "
-        f"and then, where TensorRT is: trtexec --onnx={onnx} --saveEngine={plan}",
-    )
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What an export wrote: the artifact and its manifest, and what was found on the way."""
 
     paths: tuple[Path, ...]
     manifest: Manifest
     seconds: float
+    engine: Manifest | None = None
 
     def __str__(self) -> str:
         artifact = self.paths[0]
         precision = self.manifest.precision
         half = f", {precision.half_share:.0%} of floating-point tensors in half" if precision.half_share else ""
         outcome = verification.Verification(artifact, self.manifest.verification)
-        size = artifact.stat().st_size / 2**20
-        return (
-            f"{outcome}\n{artifact}: {size:.1f} MiB for {self.manifest.lowering}{half}, {self.seconds:.1f} s\n"
-            f"next: vidgen sample --engine {artifact} -n 8 -o samples" + self._first_frame()
-        )
+        lines = [str(outcome), f"{artifact}: {_size(artifact)} for {self.manifest.lowering}{half}"]
+        if self.engine is not None:
+            lines.append(engine_line(self.paths[2], self.engine))
+        lines[-1] += f", {self.seconds:.1f} s in all"
+        lines.append(f"next: vidgen sample --engine {artifact} -n 8 -o samples" + self._first_frame())
+        return "\n".join(lines)
 
     def _first_frame(self) -> str:
         given = any(spec.kind == "image" for spec in self.manifest.interface.inputs)
@@ -181,45 +63,69 @@ class ExportReport:
             "paths": [str(path) for path in self.paths],
             "seconds": round(self.seconds, 3),
             "manifest": self.manifest.to_dict(),
+            "engine": None if self.engine is None else self.engine.to_dict(),
         }
 
 
-def export(settings: ExportSettings, say: Say = lambda _: None) -> ExportReport:
-    """Export a checkpoint and verify the file against it before it gets its name.
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 2**20:.1f} MiB"
 
-    The artifact and its manifest appear together at the end; on any failure neither is changed.
+
+def export(settings: ExportSettings, say: Say = lambda _: None, advance: Advance = lambda *_: None) -> ExportReport:
+    """Export a checkpoint and verify the files against it before they get their names.
+
+    The artifacts and their manifests appear together at the end; on any failure none is changed.
 
     Args:
-        say: told what is being done.
+        say: told what is being done. advance: told how far the builder of an engine is (done, total, what).
 
     Raises:
-        CheckpointError: missing, truncated or foreign. StorageError: the file cannot be written.
-        ExportError: the network has no such form. VerificationError: it computes something else.
+        CheckpointError: missing, truncated or foreign. StorageError: a file cannot be written.
+        ExportError: the network has no such form, or the target refuses it.
+        VerificationError: it computes something else.
         SettingsError, SamplingError: an option does not apply to this model.
-        MissingDependencyError: torch, onnx or onnxruntime is not installed.
+        MissingDependencyError: torch, onnx, onnxruntime or the builder of engines is not installed.
     """
     start = time.monotonic()
     for module, purpose in (("torch", "export"), ("onnx", "write .onnx files"), ("onnxruntime", "verify .onnx files")):
         require(module, purpose)
     draft = manifests.draft(settings)
     _check_family(settings, draft)
-    with atomic_file(settings.path) as partial:
+    form = None if settings.engine is None else engine_form(settings, draft, say)
+    with ExitStack() as files:
+        partial = files.enter_context(atomic_file(settings.path))
         partial.touch()
-        say(f"writing the network for {settings.lowering}")
+        plan = None if settings.engine is None else files.enter_context(atomic_file(settings.engine))
+        say(f"writing the network for {settings.lowers_for}")
         model = _write_onnx(settings, draft)
         say("running the checkpoint in torch to compare with")
-        batches = parse_batch(settings.batch)[:2] if settings.batch else ()
-        cases = verification.cases_for(draft.interface, [size for size in batches if size <= LARGEST_BATCH])
-        expected = verification.references(settings.checkpoint, cases, draft.interface)
-        manifest = _verified(settings, draft, model, expected, partial, say)
+        expected = verification.references(settings.checkpoint, _cases(settings, draft), draft.interface)
+        model, manifest = _verified(settings, draft, model, expected, partial, say)
+        engine = None
+        if form is not None and plan is not None:
+            engine = write_engine(settings, manifest, form, model, plan, say, advance)
         write_manifest(settings.path, manifest)
-    paths = (settings.path, manifest_path(settings.path))
-    return ExportReport(paths, manifest, time.monotonic() - start)
+        paths = [settings.path, manifest_path(settings.path)]
+        if settings.engine is not None and engine is not None:
+            write_manifest(settings.engine, engine)
+            paths += [settings.engine, manifest_path(settings.engine)]
+    return ExportReport(tuple(paths), manifest, time.monotonic() - start, engine)
+
+
+def _cases(settings: ExportSettings, draft: Manifest) -> tuple[verification.Case, ...]:
+    """What is run to compare: the standard cases, and the batches and frames that were asked for."""
+    batches = sorted({size for profile in settings.batches for size in profile[:2] if size <= LARGEST_BATCH})
+    cases = verification.cases_for(draft.interface, batches)
+    if settings.frame_range is None:
+        return cases
+    rule = draft.interface.frames
+    longest = verification.Case(1, rule.length(settings.frame_range[2]), rule.dimension)
+    return cases if longest in cases else (*cases, longest)
 
 
 def _check_family(settings: ExportSettings, draft: Manifest) -> None:
     if draft.model == "g3an" and settings.sepconv is not None:
-        raise _bad("sepconv", settings.sepconv, "nothing", "a G3AN has no separable convolutions")
+        raise bad_option("sepconv", settings.sepconv, "nothing", "a G3AN has no separable convolutions")
 
 
 def lower(generator: nn.Module, lowering: str, output: str) -> nn.Module:
@@ -241,13 +147,13 @@ def _write_onnx(settings: ExportSettings, draft: Manifest) -> Any:
     metadata = {
         "vidgen.model": draft.model,
         "vidgen.config": json.dumps(dataclasses.asdict(draft.config), sort_keys=True),
-        "vidgen.lowering": settings.lowering,
+        "vidgen.lowering": settings.lowers_for,
         "vidgen.checkpoint": draft.checkpoint_sha256,
     }
     common: dict[str, Any] = {"opset": settings.opset, "name": draft.model, "metadata": metadata}
     if draft.model == "twostreamvan":
-        return write_path(generator, draft.interface, settings.lowering, settings.separable, **common)
-    module = lower(generator, settings.lowering, settings.output)
+        return write_path(generator, draft.interface, settings.lowers_for, settings.separable, **common)
+    module = lower(generator, settings.lowers_for, settings.output)
     return to_onnx(module, draft.interface, **common)
 
 
@@ -265,19 +171,6 @@ def write_path(
     return inline_standard(model) if sepconv == "standard" else model
 
 
-def _serialised(model: Any, *, body: bool) -> bytes:
-    """The bytes of a model, with or without the bodies of our own operators."""
-    import onnx
-
-    if not body:
-        bare = onnx.ModelProto()
-        bare.CopyFrom(model)
-        del bare.functions[:]
-        model = bare
-    serialised: bytes = model.SerializeToString(deterministic=True)
-    return serialised
-
-
 def _verified(
     settings: ExportSettings,
     draft: Manifest,
@@ -285,8 +178,8 @@ def _verified(
     expected: list[verification.Reference],
     partial: Path,
     say: Say,
-) -> Manifest:
-    """Write the file after checking each arrow; its manifest."""
+) -> tuple[Any, Manifest]:
+    """Write the file after checking each arrow; the model that is in it, and its manifest."""
     checks: list[ArrowCheck] = []
     precision = Precision()
     kinds = ("float32", "float16") if settings.fp16 else ("float32",)
@@ -296,11 +189,11 @@ def _verified(
 
             say("typing the graph to half precision")
             model, precision = to_half(model, recurrent=draft.model == "twostreamvan")
-        partial.write_bytes(_serialised(model, body=draft.sepconv != "plugin"))
+        partial.write_bytes(serialised(model, body=draft.sepconv != "plugin"))
         manifest = dataclasses.replace(draft, precision=precision)
         say(f"comparing the {kind} graph with the checkpoint")
         outcome = verification.compare(verification.arrow_name(manifest), partial, manifest, expected)
         outcome = dataclasses.replace(outcome, artifact=settings.path)
         fix = "export without --fp16" if kind == "float16" else "pip install -U vidgen onnxruntime"
         checks += outcome.expect(fix).checks
-    return manifests.finish(draft, partial, precision, checks)
+    return model, manifests.finish(draft, partial, precision, checks)

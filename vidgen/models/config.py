@@ -59,6 +59,11 @@ class FramesRule:
     offset: int
     default: int
 
+    @property
+    def shortest(self) -> int:
+        """The shortest motion latent that makes a frame at all."""
+        return next(length for length in itertools.count(1) if self.frames(length) >= 1)
+
     def frames(self, length: int) -> int:
         """Frames made from a motion latent of this length (>= 1)."""
         return self.scale * length + self.offset
@@ -71,7 +76,7 @@ class FramesRule:
         """
         length, rest = divmod(frames - self.offset, self.scale)
         if rest or length < 1 or frames < 1:
-            smallest = next(made for made in map(self.frames, itertools.count(1)) if made >= 1)
+            smallest = self.frames(self.shortest)
             near = max(smallest, self.frames(max(1, round((frames - self.offset) / self.scale))))
             raise SamplingError(
                 f"cannot make videos of {frames} frames",
