@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import nn
 
+from vidgen._imports import require
 from vidgen.export.onnx_graph import OnnxGraph
 from vidgen.export.sampling_path import SamplingPath
 from vidgen.export.to_onnx import Writer
@@ -69,7 +71,8 @@ def _loop(path: SamplingPath, graph: OnnxGraph, carried: list[str], constant: li
     """Add the loop; returns what its steps made, stacked."""
     body = OnnxGraph(graph, copied=path.copied)
     made = _write(path.step, _step_inputs(path), [_ITERATION.name, *_names(path.carried), *constant], body, "step.")
-    (running,) = body.node("Identity", [_RUNNING.name], "step")
+    # A constant, not the input passed on: TensorRT's parser knows no input that the loop itself is not given.
+    (running,) = body.node("Constant", [], "step", value=_true())
     returned = [
         TensorSpec(name, spec.dtype, spec.shape, spec.kind)
         for name, spec in zip([running, *made], [_RUNNING, *path.carried, *path.scanned], strict=True)
@@ -91,6 +94,11 @@ def _unrolled(path: SamplingPath, graph: OnnxGraph, carried: list[str], constant
         axis = graph.constant([0], "int64")
         scanned.append([graph.node("Unsqueeze", [name, axis], f"step{step}")[0] for name in made[len(carried) :]])
     return [graph.node("Concat", parts, "loop", axis=0)[0] for parts in zip(*scanned, strict=True)]
+
+
+def _true() -> Any:
+    helper = require("onnx.helper", "write .onnx files")
+    return helper.make_tensor("running", helper.np_dtype_to_tensor_dtype(np.dtype(bool)), [], [True])
 
 
 def _step_inputs(path: SamplingPath) -> list[TensorSpec]:

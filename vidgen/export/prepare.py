@@ -116,5 +116,6 @@ class PlainGenerator(Generator):
         """Generate videos in the artifact's layout."""
         video = super().forward(za[:, :, None, None, None], zm[:, :, :, None, None])
         if self.output == "uint8":
-            return quantise(video).permute(0, 2, 3, 4, 1)
+            # The cast last: TensorRT has 8-bit integers only where a graph ends.
+            return quantise(video.permute(0, 2, 3, 4, 1))
         return video
