@@ -217,6 +217,18 @@ class Opening(nn.Module):
         return frame, frame.new_zeros((batch, 3, 64, 64)), ones, ones, rows, gates
 
 
+class Plane(nn.Module):
+    """A mask [B, 1, R, R] without its channel axis.
+
+    A part by itself, so that it has the precision of the mask: TensorRT-RTX 1.7 cannot compile a loop that casts a
+    half mask to float32 and then reshapes it.
+    """
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """[B, 1, R, R] -> [B, R, R]."""
+        return mask.squeeze(1)
+
+
 class Step(nn.Module):
     """One frame from those before (spec 3.3 a-d)."""
 
@@ -226,6 +238,7 @@ class Step(nn.Module):
         self.encoder, self.content_state, self.decoder = parts.encoder, parts.content_state, parts.decoder
         self.recurrence, self.motionEnc, self.kernelGen = parts.recurrence, parts.motion_encoder, parts.kernels
         self.joint = parts.joint
+        self.plane = Plane()
         self.output = output
 
     def forward(
@@ -253,7 +266,7 @@ class Step(nn.Module):
             state = self.joint(inner, state)
         motions = self.kernelGen(state)
         image = self.decoder(self.content_state(inner), motions)
-        masks = [motions[size].mask.squeeze(1) for size in sorted(motions)] if self.masks else []
+        masks = [self.plane(motions[size].mask) for size in sorted(motions)] if self.masks else []
         return image, frame - image, cell, hidden, _pixels(image, self.output), *masks
 
 
