@@ -1,8 +1,9 @@
-"""Builds the C++ kernel into a shared library, once per source, compiler and processor."""
+"""Builds the C++ kernel into a shared library, once per source, compiler and processor; keeps what is built."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -12,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vidgen._files import PARTIAL_PREFIX, atomic_file, remove_partials
@@ -45,16 +46,27 @@ def build() -> Path:
         MissingDependencyError: there is no working C++ compiler.
         StorageError: neither folder can be written.
     """
-    compiler = _compiler()
-    name = f"separable-convolution-{_key(compiler)}.so"
+    compiler = compiler_command()
+    return cached(f"separable-convolution-{_key(compiler)}.so", functools.partial(_compile, compiler))
+
+
+def cached(name: str, make: Callable[[Path], None]) -> Path:
+    """A file of the cache, made where it is missing. Several processes that want it at once make it once.
+
+    Args:
+        name: says all that the content depends on, as a hash. make: writes the content to the path it is given.
+
+    Raises:
+        StorageError: neither the cache folder nor the temporary folder can be written; and what ``make`` raises.
+    """
     folder = cache_folder()
     if _usable(folder / name):
         return folder / name
     try:
-        return _build_into(folder, name, compiler)
+        return _build_into(folder, name, make)
     except (StorageError, OSError) as error:
         _log.info("the cache %s cannot be written: %s", folder, error)
-        return _build_into(_temporary_folder(), name, compiler)
+        return _build_into(_temporary_folder(), name, make)
 
 
 def cache_folder() -> Path:
@@ -76,21 +88,21 @@ def rebuild(broken: Path) -> Path:
         with _locked(broken.parent):
             broken.unlink(missing_ok=True)
     except OSError:
-        return _build_into(_temporary_folder(), broken.name, _compiler())
+        return _build_into(_temporary_folder(), broken.name, functools.partial(_compile, compiler_command()))
     return build()
 
 
-def _build_into(folder: Path, name: str, compiler: Sequence[str]) -> Path:
-    library = folder / name
+def _build_into(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+    made = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         # Another process may have built it while this one waited.
-        if not _usable(library):
+        if not _usable(made):
             remove_partials(folder)
-            _log.info("building %s (about 15 seconds, once)", library)
-            with atomic_file(library) as partial:
-                _compile(compiler, partial)
-    return library
+            _log.info("building %s", made)
+            with atomic_file(made) as partial:
+                make(partial)
+    return made
 
 
 def _usable(library: Path) -> bool:
@@ -100,8 +112,12 @@ def _usable(library: Path) -> bool:
         return False
 
 
-def _compiler() -> list[str]:
-    """The command of the compiler: ``$CXX`` if set, with its arguments, else the first there is."""
+def compiler_command() -> list[str]:
+    """The command of the C++ compiler: ``$CXX`` if set, with its arguments, else the first there is.
+
+    Raises:
+        MissingDependencyError: there is none.
+    """
     chosen = shlex.split(os.environ.get("CXX", ""))
     for command in [chosen] if chosen else [[name] for name in COMPILERS]:
         if found := shutil.which(command[0]):
@@ -152,6 +168,7 @@ def _processor() -> str:
 
 
 def _compile(compiler: Sequence[str], library: Path) -> None:
+    _log.info("compiling the kernel takes about 15 seconds, once")
     problem = ""
     for flags in FLAG_SETS:
         # Named as unfinished, so that what a kill leaves is removed by the next build.
@@ -189,6 +206,21 @@ def _start(command: Sequence[str], output: int = subprocess.DEVNULL) -> subproce
         )
     except OSError as error:
         raise _no_compiler(f"{command[0]}: {error.strerror or error}", "it cannot be run") from error
+
+
+def run(command: Sequence[str]) -> str:
+    """Run a compiler; returns what went wrong, or nothing.
+
+    Raises:
+        MissingDependencyError: it cannot be started.
+    """
+    process = _start(command)
+    try:
+        return _finish(process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 def _finish(process: subprocess.Popen[str]) -> str:
