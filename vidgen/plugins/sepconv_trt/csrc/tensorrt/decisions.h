@@ -15,8 +15,9 @@ namespace vidgen {
 
 constexpr const char* kPluginName = "SeparableConvolution";
 constexpr const char* kPluginVersion = "1";
-// Found by every ONNX parser, whatever the domain of the node.
-constexpr const char* kPluginNamespace = "";
+// The domain of the ONNX node, which is where a parser looks, and what the Python form of the plugin says: an engine built
+// with one form runs with the other.
+constexpr const char* kPluginNamespace = "vidgen";
 // The one field that an engine keeps of the plugin: K, one 32-bit integer.
 constexpr const char* kTapsField = "taps";
 
@@ -33,7 +34,7 @@ constexpr const char* kTensorNames[kTensors] = {"input", "vertical", "horizontal
 enum class Element : int { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2, kOther = 3 };
 
 inline const char* name_of(Element element) {
-  const char* const names[] = {"float32", "float16", "bfloat16", "a type that is none of float32, float16, bfloat16"};
+  const char* const names[] = {"float32", "float16", "bfloat16", "neither float32 nor float16 nor bfloat16"};
   return names[static_cast<int>(element)];
 }
 

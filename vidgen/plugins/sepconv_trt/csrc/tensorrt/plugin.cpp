@@ -141,7 +141,7 @@ class SeparableConvolution final : public nvinfer1::IPluginV3,
     }
     for (int input = 0; input < kInputs; ++input) {
       if (element_of(inputs[input]) == Element::kOther || inputs[input] != inputs[0]) {
-        message.set("%s is %s beside input %s, expected one of float32, float16, bfloat16 for all three",
+        message.set("%s is %s, input is %s - all three share one of these types",
                     kTensorNames[input], name_of(element_of(inputs[input])), name_of(element_of(inputs[0])));
         return refuse(message);
       }
