@@ -16,6 +16,7 @@ import pytest
 
 from vidgen.doctor import Check, DoctorReport, doctor
 from vidgen.doctor import checks as lines
+from vidgen.doctor import engine_checks as cards
 from vidgen.doctor.children import Answer, ask
 from vidgen.doctor.packages import Requirement
 from vidgen.doctor.probes import ADD_MODEL
@@ -58,6 +59,7 @@ def test_the_test_environment_is_ready_and_every_subject_has_a_line(here: dict[s
     assert here["report"]["ready"], here["table"]
     subjects = ["python", "vidgen", "numpy", "processor", "memory", "disk", "temporary folder", "codecs", "torch"]
     subjects += ["onnx", "onnxruntime", "onnxruntime CPU", "openvino", "compiler", "nvcc", "CUDA driver", "tensorrt"]
+    subjects += ["NVRTC", "CUDA for Python", "engines"]
     assert {*subjects, "tensorrt_rtx"} <= set(here["lines"])
     for name in ("python", "codecs", "torch", "onnxruntime CPU"):
         assert here["lines"][name]["status"] == "ok" and here["lines"][name]["needed"]
@@ -182,7 +184,7 @@ def test_a_driver_and_its_device_are_read(tmp_path: Path) -> None:
         }
     """)
     script = (
-        "from vidgen.doctor.children import ask; from vidgen.doctor.checks import cuda_check; "
+        "from vidgen.doctor.children import ask; from vidgen.doctor.engine_checks import cuda_check; "
         "print(cuda_check(*ask([('cuda',)], 20)))"
     )
     expected = {0: ("'ok'", "CUDA 13.1, Test Device sm_89 24 GiB"), 100: ("'warning'", "cuInit fails with error 100")}
@@ -231,15 +233,41 @@ def test_answers_keep_the_order_of_the_questions() -> None:
         (lines.compiler_check(Answer({"version": "g++ 9", "openmp": False, "right": True})), "warning", "one thread"),
         (lines.compiler_check(Answer({"version": "g++ 9", "openmp": True, "right": False})), "warning", "wrong result"),
         (lines.compiler_check(Answer({"version": "g++ 9", "error": "ld: no"})), "warning", "ld: no"),
-        (lines.cuda_check(Answer({"driver": "13.0", "devices": []})), "warning", "no device"),
-        (lines.tensorrt_check("tensorrt", Answer({"version": "11", "builder": False}), "x"), "warning", "bindings"),
-        (lines.tensorrt_check("tensorrt", Answer(missing="tensorrt_libs", error="e"), "x"), "missing", "lacks"),
+        (cards.cuda_check(Answer({"driver": "13.0", "devices": []})), "warning", "no device"),
+        (cards.tensorrt_check("tensorrt", Answer({"version": "11", "builder": False}), "x"), "warning", "bindings"),
+        (cards.tensorrt_check("tensorrt", Answer(missing="tensorrt_libs", error="e"), "x"), "missing", "lacks"),
+        (
+            cards.tensorrt_check("t", Answer({"version": "1", "builder": True, "plugin": "no g++"}), "x"),
+            "warning",
+            "no g++",
+        ),
+        (cards.nvrtc_check(Answer({"error": "no libnvrtc", "mend": "y"})), "missing", "no libnvrtc"),
+        (cards.cuda_library_check(Answer({"error": "no libcuda.so.1", "mend": "y"})), "missing", "libcuda"),
         (lines.provider_check("CPUExecutionProvider", Answer(error="dies")), "missing", "dies"),
         (lines.torch_check(Answer({"version": "2.3.0", "threads": 2, "cuda": None})), "warning", "2.10 or newer"),
     ],
 )
 def test_findings_become_lines(check: Check, status: str, words: str) -> None:
     assert check.status == status and words in check.found and check.mend
+
+
+BUILDS = Answer({"version": "1.7", "builder": True, "targets": ["sm_89"]})
+BINDINGS = Answer({"version": "11", "builder": False})
+DEVICE, NO_DEVICE = Answer({"device": "L4"}), Answer({"error": "no libcuda.so.1", "mend": "y"})
+
+
+@pytest.mark.parametrize(
+    ("tensorrt", "rtx", "device", "status", "words"),
+    [
+        (BINDINGS, BUILDS, NO_DEVICE, "warning", "built by tensorrt_rtx, without a GPU; not run here"),
+        (Answer({"version": "11", "builder": True}), BINDINGS, NO_DEVICE, "missing", "neither built nor run"),
+        (Answer({"version": "11", "builder": True}), BUILDS, DEVICE, "ok", "tensorrt and tensorrt_rtx, and run"),
+        (Answer(missing="tensorrt"), Answer(error="signal 6"), Answer(error="hangs"), "missing", "neither"),
+    ],
+)
+def test_whether_engines_are_built_and_run_here(tensorrt, rtx, device, status, words) -> None:
+    check = cards.engines_check({"tensorrt": tensorrt, "tensorrt_rtx": rtx, "cuda_library": device})
+    assert check.status == status and words in check.found
 
 
 def test_codecs_that_matter_less_are_a_warning_and_h264_is_needed() -> None:

@@ -15,9 +15,11 @@ from typing import Any
 from vidgen import __version__
 from vidgen.doctor import Check, Status
 from vidgen.doctor.children import Answer, ask
+from vidgen.doctor.engine_checks import engine_checks
 from vidgen.doctor.machine import Machine, machine
 from vidgen.doctor.packages import Requirement, installed, older, requirements
 from vidgen.doctor.probes import DECODERS, ENCODERS
+from vidgen.doctor.silence import broken, silent
 
 GIB = 1 << 30
 #: Extras without which a CPU can neither train and export, nor run what was exported.
@@ -31,6 +33,11 @@ PROBED = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
     "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+    "pycuda": "cuda_library",
+    "cuda-bindings": "cuda_library",
+    "cuda-core": "cuda_library",
+    "nvidia-cuda-nvrtc": "nvrtc",
 }
 #: One name for two distributions that bring the same modules, or whose probe has another line.
 HIDDEN = ("av", "pillow", "onnxruntime-gpu", *PROBED)
@@ -47,7 +54,9 @@ def all_checks(timeout: float) -> list[Check]:
         "codecs",
         "compiler",
         "nvcc",
+        "nvrtc",
         "cuda",
+        "cuda_library",
         "tensorrt",
         "tensorrt_rtx",
     )
@@ -67,10 +76,7 @@ def all_checks(timeout: float) -> list[Check]:
         *(provider_check(name, answer) for name, answer in tried.items()),
         _library("openvino", answers["openvino"], "openvino", _openvino_devices, needed=False),
         compiler_check(answers["compiler"]),
-        nvcc_check(answers["nvcc"]),
-        cuda_check(answers["cuda"]),
-        tensorrt_check("tensorrt", answers["tensorrt"], "pip install 'vidgen[gpu]'"),
-        tensorrt_check("tensorrt_rtx", answers["tensorrt_rtx"], "pip install tensorrt-rtx"),
+        *engine_checks(answers),
     ]
 
 
@@ -163,26 +169,12 @@ def _library(
     """A library that a probe has loaded."""
     least = next((wanted.least for wanted in requirements() if wanted.name == name), "")
     if answer.value is None:
-        return _broken(name, answer, _install(extra), needed=needed)
+        return broken(name, answer, _install(extra), needed=needed)
     version = str(answer.value["version"])
     if older(version, least):
         text_ = f"{text(answer.value)}, expected {least} or newer"
         return Check(name, "warning", text_, f"pip install -U '{name}>={least}'", needed)
     return Check(name, "ok", text(answer.value), needed=needed)
-
-
-def _broken(name: str, answer: Answer, install: str, *, needed: bool = False) -> Check:
-    """A library that is not there, or does not load: that is worse than absent, and its own words say why."""
-    if answer.missing:
-        whole = answer.missing.split(".")[0].replace("_", "-") == name.replace("_", "-")
-        return Check(name, "missing", "not installed" if whole else f"lacks {answer.missing}", install, needed)
-    return _silent(name, answer, f"pip install --force-reinstall {name.replace('_', '-')}", needed=needed)
-
-
-def _silent(name: str, answer: Answer, mend: str, *, needed: bool = False) -> Check:
-    """A probe without findings: it crashed, hung or failed."""
-    again = "vidgen doctor   (again, when the machine is idle)"
-    return Check(name, "missing" if needed else "warning", answer.error, again if answer.hung else mend, needed)
 
 
 def torch_check(answer: Answer) -> Check:
@@ -206,7 +198,7 @@ def provider_check(name: str, answer: Answer) -> Check:
     bad: Status = "missing" if needed else "warning"
     mend = "pip install --force-reinstall onnxruntime" if needed else "pip install 'onnxruntime-gpu[cuda,cudnn]'"
     if answer.value is None:
-        return _silent(short, answer, mend, needed=needed)
+        return silent(short, answer, mend, needed=needed)
     if answer.value["first"] != name:
         found = f"listed, but falls back to {answer.value['first']}: its libraries do not load"
         return Check(short, bad, found, mend, needed)
@@ -224,8 +216,8 @@ def codec_check(answer: Answer) -> Check:
     """PyAV and Pillow: what can be written and read."""
     reinstall = "pip install --force-reinstall av pillow"
     if answer.value is None:
-        broken = _broken("av", answer, "pip install 'av>=14' 'pillow>=10.3'", needed=True)
-        return replace(broken, name="codecs", found=f"av: {broken.found}")
+        absent = broken("av", answer, "pip install 'av>=14' 'pillow>=10.3'", needed=True)
+        return replace(absent, name="codecs", found=f"av: {absent.found}")
     value = answer.value
     lacking = [f"{name} (write)" for name in ENCODERS if name not in value["encoders"]]
     lacking += [f"{name} (read)" for name in DECODERS if name not in value["decoders"]]
@@ -242,7 +234,7 @@ def compiler_check(answer: Answer) -> Check:
     """A C++ compiler whose output loads: it builds the kernel of separable convolution at first use."""
     mend = "xcode-select --install" if sys.platform == "darwin" else "sudo apt install g++   (or your system's package)"
     if answer.value is None:
-        return _silent("compiler", answer, mend)
+        return silent("compiler", answer, mend)
     value = answer.value
     if "absent" in value:
         return Check("compiler", "missing", f"{value['absent']}: separable convolution runs in its slow form", mend)
@@ -251,39 +243,3 @@ def compiler_check(answer: Answer) -> Check:
     if not value["openmp"]:
         return Check("compiler", "warning", f"{value['version']}, without OpenMP: one thread only", mend)
     return Check("compiler", "ok", f"{value['version']}, with OpenMP")
-
-
-def nvcc_check(answer: Answer) -> Check:
-    """NVIDIA's compiler; only CUDA kernels built ahead of time need it."""
-    mend = "install the CUDA toolkit and put its bin folder on PATH   (only to compile CUDA kernels)"
-    if answer.value is None:
-        return _silent("nvcc", answer, mend)
-    if "absent" in answer.value:
-        return Check("nvcc", "missing", answer.value["absent"], mend)
-    if not answer.value["version"]:
-        return Check("nvcc", "warning", f"{answer.value['path']} does not run", mend)
-    return Check("nvcc", "ok", f"{answer.value['version']} at {answer.value['path']}")
-
-
-def cuda_check(answer: Answer) -> Check:
-    """The CUDA driver and its devices."""
-    mend = "install NVIDIA's driver, then run: nvidia-smi   (needs an NVIDIA GPU)"
-    if answer.value is None:
-        return _silent("CUDA driver", answer, mend)
-    value = answer.value
-    if "absent" in value:
-        return Check("CUDA driver", "missing", "no driver", mend)
-    if "error" in value:
-        return Check("CUDA driver", "warning", f"cuInit fails with error {value['error']}", "nvidia-smi")
-    devices = "; ".join(f"{d['name']} {d['capability']} {d['memory'] / GIB:.0f} GiB" for d in value["devices"])
-    found = f"CUDA {value['driver']}, {devices or 'no device'}"
-    return Check("CUDA driver", "ok" if devices else "warning", found, "" if devices else "nvidia-smi")
-
-
-def tensorrt_check(name: str, answer: Answer, install: str) -> Check:
-    """TensorRT or TensorRT-RTX: installed, and whether it loads."""
-    if answer.value is None:
-        return _broken(name, answer, install)
-    if not answer.value["builder"]:
-        return Check(name, "warning", f"{answer.value['version']}, bindings without the library", install)
-    return Check(name, "ok", str(answer.value["version"]))

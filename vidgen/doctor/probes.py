@@ -6,6 +6,7 @@ import ctypes
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,7 +96,47 @@ def _tensorrt(module: str) -> dict[str, Any]:
 
     library = importlib.import_module(module)
     # The class lives in the shared library, which the bindings alone do not have.
-    return {"version": str(library.__version__), "builder": hasattr(library, "Builder")}
+    value: dict[str, Any] = {"version": str(library.__version__), "builder": hasattr(library, "Builder")}
+    capabilities = getattr(library, "ComputeCapability", None)
+    if capabilities is not None:
+        value["targets"] = [f"sm_{name[2:]}" for name in capabilities.__members__ if re.fullmatch(r"SM\d+", name)]
+        value["plugin"] = _plugin_problem(library)
+    return value
+
+
+def _plugin_problem(library: Any) -> str:
+    """Why the parser could not look up a plugin; "" where it can."""
+    from vidgen.errors import VidgenError
+    from vidgen.plugins.sepconv_trt.tensorrt.shim import make_alias
+
+    try:
+        make_alias(library)
+    except VidgenError as error:
+        return error.seen
+    return ""
+
+
+def cuda_library() -> dict[str, Any]:
+    """The first device, through the library that the runtime would use."""
+    from vidgen.errors import VidgenError
+    from vidgen.runtime.cuda import open_cuda
+
+    try:
+        with open_cuda() as device:
+            return device.describe()
+    except VidgenError as error:
+        return {"error": error.seen, "mend": error.fix}
+
+
+def nvrtc() -> dict[str, Any]:
+    """NVIDIA's run-time compiler, which makes the kernels of separable convolution."""
+    from vidgen.errors import VidgenError
+    from vidgen.plugins.sepconv_trt.cuda.nvrtc import Nvrtc
+
+    try:
+        return {"version": "{}.{}".format(*Nvrtc.load().version)}
+    except VidgenError as error:
+        return {"error": error.seen, "mend": error.fix}
 
 
 def cuda() -> dict[str, Any]:
@@ -218,6 +259,8 @@ PROBES: dict[str, Callable[..., dict[str, Any]]] = {
     "tensorrt": functools.partial(_tensorrt, "tensorrt"),
     "tensorrt_rtx": functools.partial(_tensorrt, "tensorrt_rtx"),
     "cuda": cuda,
+    "cuda_library": cuda_library,
+    "nvrtc": nvrtc,
     "compiler": compiler,
     "nvcc": nvcc,
     "codecs": codecs,
