@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vidgen.errors import BackendError
 from vidgen.plugins.sepconv_trt import build
 from vidgen.plugins.sepconv_trt.cuda.compile import compile_kernel
 from vidgen.plugins.sepconv_trt.cuda.source import source_hash
@@ -28,6 +29,9 @@ class Module(Protocol):
         shared_bytes: int = 0,
     ) -> None:
         """Enqueue a kernel; an ``int`` is a device address, other numbers are NumPy scalars."""
+
+    def close(self) -> None:
+        """Unload it."""
 
 
 class Cuda(Protocol):
@@ -51,6 +55,9 @@ class Kernels:
         self._cuda = cuda
         self._cubin = cubin or cached_cubin
         self._modules: dict[str, Module] = {}
+        # Kept, since a library may need something of its own beside each foreign stream.
+        self._streams: dict[int, Any] = {}
+        self._closed = False
 
     def load(self, plan: Plan) -> Module:
         """The kernel of a plan, ready to launch.
@@ -59,6 +66,13 @@ class Kernels:
             BackendError: it cannot be compiled for this device, or not be loaded.
             MissingDependencyError: NVRTC is not installed.
         """
+        if self._closed:
+            raise BackendError(
+                f"cannot launch {plan.entry}",
+                seen="the plugin's kernels were given back",
+                cause="an engine is used after the sampler that loaded it was closed",
+                fix="load the engine again: vidgen.load",
+            )
         if plan.entry not in self._modules:
             self._modules[plan.entry] = self._cuda.load(self._cubin(plan, self._cuda.architecture))
         return self._modules[plan.entry]
@@ -75,15 +89,22 @@ class Kernels:
         Raises:
             BackendError, MissingDependencyError: as ``load``.
         """
+        module = self.load(launch.plan)
+        if stream not in self._streams:
+            self._streams[stream] = self._cuda.borrow(stream)
         arguments = [*map(int, inputs), *(np.int32(size) for size in sizes), *map(int, outputs)]
-        self.load(launch.plan).launch(
-            launch.plan.entry,
-            launch.grid,
-            launch.block,
-            arguments,
-            self._cuda.borrow(int(stream)),
-            shared_bytes=launch.shared_bytes,
-        )
+        borrowed, shared = self._streams[stream], launch.shared_bytes
+        module.launch(launch.plan.entry, launch.grid, launch.block, arguments, borrowed, shared_bytes=shared)
+
+    def close(self) -> None:
+        """Unload all, before the device is closed. Nothing is launched afterwards."""
+        self._closed = True
+        for borrowed in self._streams.values():
+            borrowed.close()
+        for module in self._modules.values():
+            module.close()
+        self._streams.clear()
+        self._modules.clear()
 
 
 def cached_cubin(plan: Plan, architecture: str) -> bytes:

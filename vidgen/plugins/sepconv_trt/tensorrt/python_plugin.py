@@ -1,17 +1,13 @@
-"""The plugin in Python (``IPluginV3``), for TensorRT-RTX and classic TensorRT: built into engines without a GPU.
-
-TensorRT swallows what a callback raises, prints it and fails later with a sentence of its own. Every reason is
-therefore kept in ``Service.failures``, for whoever called TensorRT to raise.
-"""
+"""The plugin in Python (``IPluginV3``), for TensorRT-RTX and classic TensorRT: built into engines without a GPU."""
 
 from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,14 +15,13 @@ from vidgen.errors import BackendError, VidgenError
 from vidgen.plugins.sepconv_trt.geometry import DType, Launch, launch_geometry
 from vidgen.plugins.sepconv_trt.onnx_form import DOMAIN, NAME, VERSION
 from vidgen.plugins.sepconv_trt.tensorrt import tensors
+from vidgen.plugins.sepconv_trt.tensorrt.failures import told
 from vidgen.plugins.sepconv_trt.tensorrt.kernels import Kernels
 from vidgen.plugins.sepconv_trt.tensorrt.tensors import Axis
 
-#: What an engine stores of a plugin: one int32.
+#: What an engine stores of a plugin: one int32. Name, namespace, version and this are those of the C++ library: an
+#: engine that was built with the one runs with the other.
 TAPS_FIELD = "taps"
-
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -40,44 +35,9 @@ class Service:
     """
 
     taps: int | None
-    dtypes: tuple[str, ...]
+    dtypes: tuple[DType, ...]
     kernels: Kernels | None
     failures: list[VidgenError] = field(default_factory=list)
-
-
-class _Served(Protocol):
-    service: Service
-
-
-_Owner = TypeVar("_Owner", bound=_Served)
-
-
-def _told(
-    callback: Callable[Concatenate[_Owner, _Parameters], _Result],
-) -> Callable[Concatenate[_Owner, _Parameters], _Result]:
-    """Keep the reason of a failure before TensorRT swallows it."""
-
-    @functools.wraps(callback)
-    def wrapped(self: _Owner, /, *arguments: _Parameters.args, **named: _Parameters.kwargs) -> _Result:
-        try:
-            return callback(self, *arguments, **named)
-        except VidgenError as error:
-            self.service.failures.append(error)
-            raise
-        except Exception as error:
-            self.service.failures.append(_unforeseen(callback.__name__, error))
-            raise
-
-    return wrapped
-
-
-def _unforeseen(name: str, error: Exception) -> BackendError:
-    return BackendError(
-        f"the plugin of the separable convolution failed in {name}",
-        seen=f"{type(error).__name__}: {error}",
-        cause="a version of TensorRT that calls plugins otherwise",
-        fix="export again with --sepconv custom, which needs no plugin",
-    )
 
 
 class _Plugin:
@@ -106,19 +66,19 @@ class _Plugin:
         """Another plugin of the same K, with nothing launched yet."""
         return type(self)(self.module, self.service, self.taps)
 
-    @_told
+    @told
     def get_fields_to_serialize(self) -> Any:
         """What an engine stores: K."""
         stored = self.module.PluginField(TAPS_FIELD, self._stored, self.module.PluginFieldType.INT32)
         return self.module.PluginFieldCollection([stored])
 
-    @_told
+    @told
     def get_output_data_types(self, found: Sequence[Any]) -> list[Any]:
         """The dtype of the inputs, once it is one that is served."""
-        tensors.check_types([_dtype(self.module, each) for each in found], self.service.dtypes)
+        tensors.check_types([tensors.dtype_name(self.module, each) for each in found], self.service.dtypes)
         return [found[0]]
 
-    @_told
+    @told
     def get_output_shapes(self, inputs: Sequence[Any], shape_inputs: Sequence[Any], builder: Any) -> list[Any]:
         """[N, C, H, W] as expressions: of the input's first two axes and the last two of the vertical taps."""
         known = [[_known(shape[axis]) for axis in range(len(shape))] for shape in inputs]
@@ -128,14 +88,16 @@ class _Plugin:
             output[axis] = inputs[0 if axis < 2 else 1][axis]
         return [output]
 
-    @_told
+    @told
     def supports_format_combination(self, position: int, found: Sequence[Any], inputs: int) -> bool:
         """Linear layout, one dtype for all tensors, of those that are served."""
         here, first = found[position].desc, found[0].desc
         linear = here.format == self.module.TensorFormat.LINEAR
-        return bool(linear and here.type == first.type and _dtype(self.module, here.type) in self.service.dtypes)
+        return bool(
+            linear and here.type == first.type and tensors.dtype_name(self.module, here.type) in self.service.dtypes
+        )
 
-    @_told
+    @told
     def configure_plugin(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Check the ranges that the profiles leave."""
         shapes = [
@@ -154,21 +116,21 @@ class _Plugin:
     def set_tactic(self, tactic: int) -> None:
         """There is one."""
 
-    @_told
+    @told
     def on_shape_change(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Check the shapes that are going to run, and have their kernel loaded: not while a graph is captured."""
         shapes = [tuple(int(size) for size in each.dims) for each in (*inputs, *outputs)]
-        dtype = tensors.check_types([_dtype(self.module, each.type) for each in (*inputs, *outputs)], tensors.DTYPES)
+        dtype = tensors.check_types(
+            [tensors.dtype_name(self.module, each.type) for each in (*inputs, *outputs)], tensors.DTYPES
+        )
         tensors.check_shapes([tensors.fixed(shape) for shape in shapes], self.taps)
         self._prepare(shapes[-1], dtype)
 
-    def _prepare(self, output: Sequence[int], dtype: str) -> None:
+    def _prepare(self, output: Sequence[int], dtype: DType) -> None:
         batch, channels, height, width = output
         self._launch, self._sizes = None, (channels, height, width)
         if min(output) > 0:
-            # What is stored names the dtypes of the kernels, checked above.
-            kind: DType = "float16" if dtype == "float16" else "float32"
-            self._launch = launch_geometry("forward", batch, channels, height, width, self.taps, kind)
+            self._launch = launch_geometry("forward", batch, channels, height, width, self.taps, dtype)
             if self.service.kernels is not None:
                 self.service.kernels.load(self._launch.plan)
 
@@ -176,7 +138,7 @@ class _Plugin:
         """One plugin for each execution context: they run side by side."""
         return self.clone()
 
-    @_told
+    @told
     def enqueue(
         self,
         input_desc: Sequence[Any],
@@ -208,7 +170,7 @@ class _Creator:
         self.name, self.plugin_namespace, self.plugin_version = NAME, DOMAIN, str(VERSION)
         self.field_names = module.PluginFieldCollection([])
 
-    @_told
+    @told
     def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
         """A plugin for one node. Fields are those of an engine; a node of an ONNX file has none."""
         stored = {each.name: each.data for each in fields}
@@ -233,9 +195,3 @@ def _interfaces(module: ModuleType) -> tuple[Any, ...]:
 def _known(size: Any) -> int:
     """The size of an axis, or -1."""
     return int(size.get_constant_value()) if size.is_constant() else -1
-
-
-def _dtype(module: ModuleType, kind: Any) -> str:
-    """TensorRT's name of a dtype as NumPy's."""
-    names = {module.float32: "float32", module.float16: "float16"}
-    return names.get(kind) or getattr(kind, "name", str(kind)).lower()

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from vidgen.errors import BackendError, MissingDependencyError, SettingsError, VidgenError
+from vidgen.plugins.sepconv_trt.geometry import DType
 from vidgen.plugins.sepconv_trt.onnx_form import DOMAIN, NAME, VERSION
 from vidgen.plugins.sepconv_trt.tensorrt import tensors
 from vidgen.plugins.sepconv_trt.tensorrt.kernels import Cuda, Kernels
 from vidgen.plugins.sepconv_trt.tensorrt.shim import make_alias
 
 #: ``python``: IPluginV3 in this process. ``library``: the same in C++. ``aot``: PTX embedded in the engine.
-FORMS = ("python", "library")
+FORMS = ("python", "library", "aot")
+#: What TensorRT 10.8 to 11 run on at least.
+LOWEST = "sm_75"
 #: Names the file of the ``library`` form.
 VARIABLE = "VIDGEN_TENSORRT_LIBRARY"
-#: Where a creator may be found: the node's domain, and what a library registers with no namespace.
-NAMESPACES = (DOMAIN, "")
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,12 @@ class Registration:
 
     Attributes:
         form: one of ``FORMS``. failures: why callbacks of the plugin failed since, oldest first.
+        kernels: of the device, where one was given and the form launches them itself.
     """
 
     form: str
     failures: list[VidgenError] = field(default_factory=list)
+    kernels: Kernels | None = None
 
     def raise_failure(self) -> None:
         """Raise the first failure that TensorRT swallowed, if there is one, and forget them all.
@@ -46,15 +50,21 @@ class Registration:
             self.failures.clear()
             raise first
 
+    def close(self) -> None:
+        """Give back what is loaded on the device, before it is closed and after the engines are."""
+        if self.kernels is not None:
+            self.kernels.close()
+
 
 def prepare(
-    module: ModuleType,
+    library: Any,
     form: str,
     *,
     taps: int | None,
     dtypes: Sequence[str],
     cuda: Cuda | None = None,
-    library: Path | None = None,
+    path: Path | None = None,
+    architecture: str = LOWEST,
 ) -> Registration:
     """Register a form in this process: before a network is parsed, or before an engine is deserialised.
 
@@ -62,12 +72,14 @@ def prepare(
     by the later call, what was made before keeps what it has.
 
     Args:
-        module: ``tensorrt_rtx`` or ``tensorrt``, imported.
+        library: ``tensorrt_rtx`` or ``tensorrt``, imported, or an object whose ``module`` is that.
         form: ``python``, ``library`` or ``aot`` (classic TensorRT alone).
         taps: K, odd, 1 to 63; None where engines alone are loaded, which store it (not for ``aot``).
         dtypes: of the operator's tensors in the network: ``float32``, ``float16``, or both.
         cuda: the device that engines will run on; None where they are built.
-        library: file of the C++ plugin, for the ``library`` form; ``$VIDGEN_TENSORRT_LIBRARY`` when None.
+        path: file of the C++ plugin, for the ``library`` form; ``$VIDGEN_TENSORRT_LIBRARY`` when None.
+        architecture: that the PTX of the ``aot`` form is compiled for: the lowest of the engine's targets. It runs on
+            that and every later one.
 
     Raises:
         SettingsError: no such form. OperatorError: no kernel for this K or dtype.
@@ -84,57 +96,56 @@ def prepare(
     if taps is not None or form == "aot":
         tensors.check_taps(taps)
     kinds = tensors.check_dtypes(dtypes)
+    module: ModuleType = getattr(library, "module", library)
     _check_module(module, form)
     # Before anything is registered: a parser that finds a plugin without this ends the process.
     make_alias(module)
     if form == "library":
-        return _library(module, library)
+        return _library(module, path)
+    if form == "aot":
+        return _embedded(module, tensors.check_taps(taps), kinds, architecture)
     return _python(module, taps, kinds, cuda)
 
 
 def _check_module(module: ModuleType, form: str) -> None:
-    needed = ("IPluginV3", "IPluginCreatorV3One", "get_plugin_registry") if form != "aot" else ("plugin",)
+    needed = ["IPluginV3", "IPluginCreatorV3One", "get_plugin_registry"]
+    if form == "aot":
+        needed += ["IPluginV3QuickAOTBuild", "QuickPluginCreationRequest"]
     missing = [name for name in needed if not hasattr(module, name)]
     if missing:
         raise BackendError(
             f"cannot register the {form} form of the separable convolution",
             seen=f"{module.__name__} {getattr(module, '__version__', '')} without {', '.join(missing)}",
-            cause="plugins of this kind came with TensorRT 10.8 and TensorRT-RTX 1.7",
-            fix="pip install --upgrade tensorrt   (or tensorrt-rtx)",
+            cause="embedded plugins came with TensorRT 10.8, and TensorRT-RTX has none"
+            if form == "aot"
+            else "an older version",
+            fix="pip install --upgrade tensorrt, or use --sepconv custom, which needs no plugin",
         )
 
 
-def _python(module: ModuleType, taps: int | None, dtypes: tuple[str, ...], cuda: Cuda | None) -> Registration:
+def _python(module: ModuleType, taps: int | None, dtypes: tuple[DType, ...], cuda: Cuda | None) -> Registration:
     from vidgen.plugins.sepconv_trt.tensorrt.python_plugin import Service, plugin_types
 
     service = Service(taps, dtypes, None if cuda is None else Kernels(cuda))
-    creator_type = plugin_types(module)[1]
-    registry = module.get_plugin_registry()
-    for namespace in NAMESPACES:
-        found = registry.get_creator(NAME, str(VERSION), namespace)
-        if isinstance(found, creator_type):
-            found.service = service
-            return Registration("python", service.failures)
-        if found is not None and not registry.deregister_creator(found):
-            raise _in_the_way("python", namespace)
-    if not registry.register_creator(creator_type(module, service), DOMAIN):
-        raise _in_the_way("python", DOMAIN)
-    return Registration("python", service.failures)
+    registration = Registration("python", service.failures, service.kernels)
+    registered, ours = _registered(module)
+    if registered is not None and ours:
+        registered.service = service
+        return registration
+    _remove(module, "python", registered)
+    if not module.get_plugin_registry().register_creator(plugin_types(module)[1](module, service), DOMAIN):
+        raise _in_the_way("python")
+    return registration
 
 
 def _library(module: ModuleType, path: Path | None) -> Registration:
-    from vidgen.plugins.sepconv_trt.tensorrt.python_plugin import plugin_types
-
-    registry = module.get_plugin_registry()
-    for namespace in NAMESPACES:
-        found = registry.get_creator(NAME, str(VERSION), namespace)
-        if found is not None and not isinstance(found, plugin_types(module)[1]):
-            return Registration("library")
-        if found is not None and not registry.deregister_creator(found):
-            raise _in_the_way("library", namespace)
+    registered, ours = _registered(module)
+    if registered is not None and not ours:
+        return Registration("library")
     chosen = _chosen(path)
-    registry.load_library(str(chosen))
-    if all(registry.get_creator(NAME, str(VERSION), namespace) is None for namespace in NAMESPACES):
+    _remove(module, "library", registered)
+    module.get_plugin_registry().load_library(str(chosen))
+    if _registered(module)[0] is None:
         raise BackendError(
             f"cannot load the TensorRT plugin {chosen}",
             seen=f"no creator of {NAME} version {VERSION} after loading it",
@@ -142,6 +153,32 @@ def _library(module: ModuleType, path: Path | None) -> Registration:
             fix=f"build it again for {module.__name__} {getattr(module, '__version__', '')}, or use --sepconv custom",
         )
     return Registration("library")
+
+
+def _embedded(module: ModuleType, taps: int, dtypes: tuple[DType, ...], architecture: str) -> Registration:
+    from vidgen.plugins.sepconv_trt.tensorrt.aot import Service, register
+
+    registered = _registered(module)[0]
+    if not isinstance(registered, module.IPluginCreatorV3Quick):
+        _remove(module, "aot", registered)
+    service = Service(taps, dtypes, architecture)
+    register(module, service)
+    return Registration("aot", service.failures)
+
+
+def _registered(module: ModuleType) -> tuple[Any, bool]:
+    """The creator that a parser would find, if there is one, and whether it is the one in Python."""
+    from vidgen.plugins.sepconv_trt.tensorrt.python_plugin import plugin_types
+
+    found = module.get_plugin_registry().get_creator(NAME, str(VERSION), DOMAIN)
+    return found, isinstance(found, plugin_types(module)[1])
+
+
+def _remove(module: ModuleType, form: str, registered: Any) -> None:
+    """Take a creator of another form out of the way."""
+    registry = module.get_plugin_registry()
+    if registered is not None and not registry.deregister_creator(registered):
+        raise _in_the_way(form)
 
 
 def _chosen(path: Path | None) -> Path:
@@ -157,10 +194,10 @@ def _chosen(path: Path | None) -> Path:
     return chosen
 
 
-def _in_the_way(form: str, namespace: str) -> BackendError:
+def _in_the_way(form: str) -> BackendError:
     return BackendError(
         f"cannot register the {form} form of the separable convolution",
-        seen=f"another plugin {namespace}::{NAME} version {VERSION} is registered already and stays",
+        seen=f"another plugin {DOMAIN}::{NAME} version {VERSION} is registered already and stays",
         cause="another form was used in this process, or another program registered one of that name",
         fix="run it in a process of its own",
     )

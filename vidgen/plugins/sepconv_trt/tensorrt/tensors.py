@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 from vidgen.errors import OperatorError
-from vidgen.plugins.sepconv_trt.geometry import ARGUMENTS, LARGEST_TAPS
+from vidgen.plugins.sepconv_trt.geometry import ARGUMENTS, LARGEST_TAPS, DType
 
 INPUTS, OUTPUTS = ARGUMENTS["forward"]
 NAMES = (*INPUTS, *OUTPUTS)
 #: What a TensorRT plugin of ours computes in.
-DTYPES = ("float32", "float16")
+DTYPES: tuple[DType, ...] = ("float32", "float16")
 AXES = 4
 
 
@@ -56,20 +58,27 @@ def check_taps(taps: object) -> int:
     return taps
 
 
-def check_dtypes(dtypes: Sequence[str]) -> tuple[str, ...]:
+def check_dtypes(dtypes: Sequence[str]) -> tuple[DType, ...]:
     """The dtypes a plugin is to serve, each once.
 
     Raises:
         OperatorError: none, or one that is neither float32 nor float16.
     """
-    chosen = (dtypes,) if isinstance(dtypes, str) else tuple(dict.fromkeys(dtypes))
-    if not chosen or not set(chosen) <= set(DTYPES):
-        seen = ", ".join(map(str, chosen)) or "no dtype"
+    asked = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
+    chosen = tuple(dtype for dtype in DTYPES if dtype in asked)
+    if not chosen or not set(asked) <= set(DTYPES):
+        seen = ", ".join(map(str, asked)) or "no dtype"
         raise refused(f"{seen}, expected {' or '.join(DTYPES)}", "the kernels of engines are compiled for these two")
     return chosen
 
 
-def check_types(found: Sequence[str], dtypes: Sequence[str]) -> str:
+def dtype_name(module: ModuleType, kind: Any) -> str:
+    """TensorRT's name of a dtype as NumPy's."""
+    names = {module.float32: "float32", module.float16: "float16"}
+    return names.get(kind) or str(getattr(kind, "name", kind)).lower()
+
+
+def check_types(found: Sequence[str], dtypes: Sequence[DType]) -> DType:
     """The dtype that all tensors share.
 
     Raises:
@@ -77,10 +86,11 @@ def check_types(found: Sequence[str], dtypes: Sequence[str]) -> str:
     """
     if len(found) not in (len(INPUTS), len(NAMES)):
         raise refused(f"{len(found)} tensors, expected {', '.join(INPUTS)}", "a node with inputs missing or too many")
-    if len(set(found)) != 1 or found[0] not in dtypes:
+    shared = next((dtype for dtype in dtypes if set(found) == {dtype}), None)
+    if shared is None:
         seen = ", ".join(f"{name} {dtype}" for name, dtype in zip(NAMES, found))
         raise refused(f"{seen}, expected all {' or all '.join(dtypes)}", "all tensors of the operator share one dtype")
-    return found[0]
+    return shared
 
 
 def check_shapes(shapes: Sequence[Sequence[Axis]], taps: int) -> None:
