@@ -7,15 +7,16 @@ from pathlib import Path
 
 from vidgen.errors import ArtifactError, BackendError
 from vidgen.runtime.backends.base import Backend
-from vidgen.runtime.manifest import Manifest, checkpoint_manifest, read_manifest
+from vidgen.runtime.manifest import Manifest, checkpoint_manifest, manifest_path, read_manifest
 
-__all__ = ["BACKENDS", "Backend", "backend_for", "manifest_of", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "backend_for", "device_for", "manifest_of", "open_backend"]
 
 #: Name that users type -> module and class. The module is imported only when it is asked for.
 BACKENDS: dict[str, tuple[str, str]] = {
     "torch": ("vidgen.runtime.backends.torch", "TorchBackend"),
     "onnxruntime": ("vidgen.runtime.backends.onnxruntime", "OnnxRuntimeBackend"),
     "openvino": ("vidgen.runtime.backends.openvino", "OpenVinoBackend"),
+    "tensorrt": ("vidgen.runtime.backends.tensorrt", "TensorRTBackend"),
     "fake": ("vidgen.runtime.backends.fake", "FakeBackend"),
 }
 
@@ -23,6 +24,7 @@ BACKENDS: dict[str, tuple[str, str]] = {
 RUNS: dict[str, tuple[str, ...]] = {
     ".safetensors": ("torch", "fake"),
     ".onnx": ("onnxruntime", "openvino", "fake"),
+    ".plan": ("tensorrt",),
 }
 
 
@@ -47,16 +49,22 @@ def backend_for(artifact: str | Path, name: str | None = None) -> str:
     if name is None:
         return runs[0]
     if name not in runs:
-        needed = "CHECKPOINT.safetensors" if artifact.suffix == ".onnx" else artifact
+        read = next(suffix for suffix, names in RUNS.items() if name in names)
+        checkpoint = artifact if artifact.suffix == ".safetensors" else "CHECKPOINT.safetensors"
         raise BackendError(
             f"cannot run {artifact.name} with {name}",
             seen=f"a {artifact.suffix} file, which {' or '.join(runs)} runs",
-            cause="this backend reads another kind of file",
+            cause=f"this backend reads {read} files",
             fix=f"use --backend {runs[0]}"
             if name == "torch"
-            else f"vidgen export {needed} -o {artifact.with_suffix('.onnx')}",
+            else f"vidgen export {checkpoint} -o {artifact.with_suffix(read)}",
         )
     return name
+
+
+def device_for(artifact: str | Path, device: str) -> str:
+    """The device an artifact runs on where ``device`` was asked for: an engine knows CUDA devices only."""
+    return "cuda" if Path(artifact).suffix == ".plan" and device == "cpu" else device
 
 
 def _default(artifact: Path) -> str | None:
@@ -64,27 +72,25 @@ def _default(artifact: Path) -> str | None:
     return runs[0] if runs else None
 
 
-def _unknown_kind(artifact: Path) -> BackendError | ArtifactError:
-    if artifact.suffix == ".plan":
-        return BackendError(
-            f"cannot run engine {artifact}",
-            seen="a .plan file, expected a .onnx or .safetensors file",
-            cause="TensorRT engines are not built or run by this version yet",
-            fix=f"use the ONNX file it would be built from: --engine {artifact.with_suffix('.onnx')}",
-        )
+def _unknown_kind(artifact: Path) -> ArtifactError:
     fix = "vidgen export CHECKPOINT.safetensors -o MODEL.onnx"
     if artifact.suffix in (".pth", ".pt"):
         fix = f"vidgen import {artifact} {artifact.with_suffix('.safetensors')}"
     return ArtifactError(
         f"cannot open artifact {artifact}",
-        seen=f"a file named *{artifact.suffix or ' (no suffix)'}, expected .onnx or .safetensors",
+        seen=f"a file named *{artifact.suffix or ' (no suffix)'}, expected .onnx, .plan or .safetensors",
         cause="not an artifact of vidgen" if artifact.exists() else "a wrong path",
         fix=fix,
     )
 
 
 def manifest_of(
-    artifact: str | Path, *, output: str | None = None, masks: bool = False, conditional: bool = False
+    artifact: str | Path,
+    *,
+    output: str | None = None,
+    masks: bool = False,
+    conditional: bool = False,
+    trust: bool = False,
 ) -> Manifest:
     """What an artifact is, after checking its hash; made on the fly for a checkpoint.
 
@@ -106,7 +112,7 @@ def manifest_of(
         raise _unknown_kind(artifact)
     if artifact.suffix == ".safetensors":
         return checkpoint_manifest(artifact, output or "uint8", masks=masks, conditional=conditional)
-    manifest = read_manifest(artifact)
+    manifest = _read_manifest(artifact, trust)
     has = manifest.interface.output.dtype
     if output is not None and has != output:
         again = manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}"
@@ -142,6 +148,21 @@ def manifest_of(
     return manifest
 
 
+def _read_manifest(artifact: Path, trust: bool) -> Manifest:
+    if artifact.suffix != ".plan" or not artifact.is_file() or manifest_path(artifact).exists():
+        return read_manifest(artifact)
+    if not trust:
+        raise ArtifactError(
+            f"refusing engine {artifact}",
+            seen=f"no manifest {manifest_path(artifact)}",
+            cause="the engine was moved without its .json, or made by another program; engines are executable code",
+            fix=f"vidgen export CHECKPOINT.safetensors -o {artifact}, or --trust if you know where it is from",
+        )
+    from vidgen.runtime.engine_tensors import untold_manifest
+
+    return untold_manifest(artifact)
+
+
 def open_backend(
     artifact: str | Path,
     name: str | None = None,
@@ -156,9 +177,11 @@ def open_backend(
     """Verify an artifact and load it.
 
     Args:
-        name: one of ``BACKENDS``; None picks by the kind of file (.onnx onnxruntime, .safetensors torch).
+        name: one of ``BACKENDS``; None picks by the kind of file (.onnx onnxruntime, .plan tensorrt,
+            .safetensors torch).
         threads: CPU threads to use; None leaves the library's choice.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: ``"cpu"``, ``"cuda"``, or ``"tensorrt"`` for ONNX Runtime's TensorRT provider; an engine always runs
+            on CUDA.
         output, masks, conditional: see :func:`manifest_of`.
         trust: allow an engine (.plan) that has no manifest. It loosens nothing for other kinds of file: they
             are read as data, and an altered one is always refused.
@@ -169,6 +192,6 @@ def open_backend(
         MissingDependencyError: the backend's library is not installed.
     """
     module, kind = BACKENDS[backend_for(artifact, name)]
-    manifest = manifest_of(artifact, output=output, masks=masks, conditional=conditional)
+    manifest = manifest_of(artifact, output=output, masks=masks, conditional=conditional, trust=trust)
     backend: type[Backend] = getattr(importlib.import_module(module), kind)
-    return backend.load(Path(artifact), manifest, threads=threads, device=device)
+    return backend.load(Path(artifact), manifest, threads=threads, device=device_for(artifact, device))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,14 @@ from numpy.typing import NDArray
 from vidgen.runtime.manifest import Manifest
 
 Arrays = Mapping[str, NDArray[Any]]
+
+
+class Batch(NamedTuple):
+    """The arguments of one :meth:`Backend.run`."""
+
+    inputs: Arrays
+    output: NDArray[Any]
+    extras: Arrays | None = None
 
 
 class Backend(ABC):
@@ -60,6 +68,29 @@ class Backend(ABC):
         Raises:
             BackendError: the library failed, with its own message.
         """
+
+    def run_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Run batches one after the other; the frames are those of :meth:`run`.
+
+        A device takes the next batch while the caller works with the last: batches are asked for ahead, by as many as
+        the backend likes, and given back in order. Leaving early is allowed.
+
+        Yields:
+            Each batch, once its output and extras are filled. Its buffers are the caller's again.
+
+        Raises:
+            BackendError: as :meth:`run`, in place of the first batch that failed.
+        """
+        for batch in batches:
+            if batch.extras:
+                self.run(batch.inputs, batch.output, batch.extras)
+            else:
+                self.run(batch.inputs, batch.output)
+            yield batch
+
+    def device_milliseconds(self) -> float | None:
+        """Time that the device computed for the last finished batch, copies left out; None where nobody measures it."""
+        return None
 
     def warm_up(self, batch: int, length: int) -> None:
         """Run once on zeros with this batch and this length of the motion latent."""

@@ -1,0 +1,82 @@
+"""What runs instead of an engine that cannot run here: the artifacts of the same model that lie beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from vidgen._files import sha256
+from vidgen.errors import ArtifactError, BackendError, MissingDependencyError, VidgenError
+from vidgen.runtime.manifest import Manifest, read_manifest
+
+
+def runs_elsewhere(artifact: Path, manifest: Manifest, error: VidgenError) -> VidgenError:
+    """The error of an engine that this machine cannot run at all, from the error that says why.
+
+    It names the devices the engine is for, and the command with an artifact of the same model that runs here:
+    one beside the engine, known by its hash, or one that a command makes.
+    """
+    engine = manifest.engine
+    library = f", {engine.library} {engine.version}" if engine else ""
+    target = ", ".join(manifest.target) or "the GPU it was built on"
+    alternative = _alternative(artifact, manifest)
+    kind: type[VidgenError] = BackendError
+    fix = f"{alternative}   (runs here), or {error.fix}"
+    if isinstance(error, MissingDependencyError):
+        # With a GPU at hand, installing the library is the likelier wish.
+        kind, fix = MissingDependencyError, f"{error.fix}, or {alternative}   (runs here)"
+    return kind(
+        f"cannot run engine {artifact} here",
+        seen=f"an engine for {target}{library}; {error.what}: {error.seen}",
+        cause=error.cause,
+        fix=fix,
+    )
+
+
+def onnx_of(artifact: Path, manifest: Manifest) -> Path:
+    """The ONNX file that an engine was built from, in the engine's folder.
+
+    Raises:
+        ArtifactError: it is not there.
+    """
+    for path in _beside(artifact, ".onnx"):
+        if sha256(path) == manifest.onnx_sha256:
+            return path
+    raise ArtifactError(
+        f"cannot open stripped engine {artifact}",
+        seen=f"no .onnx file with SHA-256 {manifest.onnx_sha256[:12]}... in {artifact.parent}",
+        cause="the weights are in the ONNX file the engine was built from, which must lie beside it",
+        fix=f"copy it there, or: {manifest.rebuild or f'vidgen export CHECKPOINT.safetensors -o {artifact}'}",
+    )
+
+
+def _alternative(artifact: Path, manifest: Manifest) -> str:
+    """Options of a command line that run the same model without a GPU."""
+    same: list[Path] = []
+    for path in _beside(artifact, ".onnx"):
+        with contextlib.suppress(VidgenError):  # altered, or not of vidgen: nothing to recommend
+            other = read_manifest(path)
+            if other.sha256 == manifest.onnx_sha256:
+                same.insert(0, path)
+            elif manifest.checkpoint_sha256 and other.checkpoint_sha256 == manifest.checkpoint_sha256:
+                same.append(path)
+    checkpoints = list(_beside(artifact, ".safetensors"))
+    name = "CHECKPOINT.safetensors"
+    with contextlib.suppress(ValueError, IndexError):
+        # Where the export read it: vidgen export CHECKPOINT ...
+        name = shlex.split(manifest.rebuild)[2]
+        checkpoints.append(Path(name))
+    of_model = [path for path in checkpoints if path.is_file() and sha256(path) == manifest.checkpoint_sha256]
+    if same or of_model:
+        return f"use --engine {shlex.quote(str((same + of_model)[0]))}"
+    return f"vidgen export {shlex.quote(name)} -o {shlex.quote(str(artifact.with_suffix('.onnx')))}"
+
+
+def _beside(artifact: Path, suffix: str) -> Iterator[Path]:
+    """Files of a kind in the folder of an artifact, the one of its own name first."""
+    own = artifact.with_suffix(suffix)
+    with contextlib.suppress(OSError):
+        found = sorted(path for path in artifact.parent.glob(f"*{suffix}") if path.is_file())
+        yield from sorted(found, key=lambda path: path != own)
