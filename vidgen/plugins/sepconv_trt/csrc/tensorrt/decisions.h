@@ -159,6 +159,28 @@ inline bool check_element(const Table& table, int64_t taps, Element element, Mes
                      static_cast<long long>(taps), name_of(element), static_cast<long long>(taps));
 }
 
+// How many tensors a node or a call has.
+inline bool check_counts(int inputs, int outputs, Message& message) {
+  if (inputs == kInputs && outputs == kOutputs) {
+    return true;
+  }
+  return message.set("%d inputs and %d outputs, expected input, vertical, horizontal and one output", inputs, outputs);
+}
+
+// The types of the three inputs; the output has theirs.
+inline bool check_types(const Element* types, Message& message) {
+  for (int input = 0; input < kInputs; ++input) {
+    if (types[input] == Element::kOther) {
+      return message.set("%s is %s", kTensorNames[input], name_of(types[input]));
+    }
+    if (types[input] != types[0]) {
+      return message.set("%s is %s, input is %s, expected one type for all three", kTensorNames[input],
+                         name_of(types[input]), name_of(types[0]));
+    }
+  }
+  return true;
+}
+
 // One size beside another; an unknown one fits all.
 inline bool check_size(const Shape* shapes, int tensor, int axis, int64_t wanted, const char* meaning, Message& message) {
   const int64_t seen = shapes[tensor].sizes[axis];

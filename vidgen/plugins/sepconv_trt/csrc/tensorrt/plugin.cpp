@@ -116,8 +116,9 @@ class SeparableConvolution final : public nvinfer1::IPluginV3,
         return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
       case nvinfer1::PluginCapabilityType::kRUNTIME:
         return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
+      default:
+        return nullptr;
     }
-    return nullptr;
   }
 
   nvinfer1::IPluginV3* clone() noexcept override { return new (std::nothrow) SeparableConvolution(taps_, attached_); }
@@ -135,16 +136,12 @@ class SeparableConvolution final : public nvinfer1::IPluginV3,
   int32_t getOutputDataTypes(DataType* outputs, int32_t output_count, const DataType* inputs,
                              int32_t input_count) const noexcept override {
     Message message;
-    if (input_count != kInputs || output_count != kOutputs) {
-      message.set("%d inputs and %d outputs, expected 3 and 1", input_count, output_count);
+    if (!check_counts(input_count, output_count, message)) {
       return refuse(message);
     }
-    for (int input = 0; input < kInputs; ++input) {
-      if (element_of(inputs[input]) == Element::kOther || inputs[input] != inputs[0]) {
-        message.set("%s is %s, input is %s - all three share one of these types",
-                    kTensorNames[input], name_of(element_of(inputs[input])), name_of(element_of(inputs[0])));
-        return refuse(message);
-      }
+    const Element types[kInputs] = {element_of(inputs[0]), element_of(inputs[1]), element_of(inputs[2])};
+    if (!check_types(types, message)) {
+      return refuse(message);
     }
     outputs[0] = inputs[0];
     return kOk;
@@ -153,8 +150,7 @@ class SeparableConvolution final : public nvinfer1::IPluginV3,
   int32_t getOutputShapes(const nvinfer1::DimsExprs* inputs, int32_t input_count, const nvinfer1::DimsExprs*, int32_t,
                           nvinfer1::DimsExprs* outputs, int32_t output_count, nvinfer1::IExprBuilder&) noexcept override {
     Message message;
-    if (input_count != kInputs || output_count != kOutputs) {
-      message.set("%d inputs and %d outputs, expected 3 and 1", input_count, output_count);
+    if (!check_counts(input_count, output_count, message)) {
       return refuse(message);
     }
     const Shape shapes[kInputs] = {shape_of(inputs[0]), shape_of(inputs[1]), shape_of(inputs[2])};
@@ -184,8 +180,7 @@ class SeparableConvolution final : public nvinfer1::IPluginV3,
   int32_t configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t input_count, const DynamicPluginTensorDesc* outputs,
                           int32_t output_count) noexcept override {
     Message message;
-    if (input_count != kInputs || output_count != kOutputs) {
-      message.set("%d inputs and %d outputs, expected 3 and 1", input_count, output_count);
+    if (!check_counts(input_count, output_count, message)) {
       return refuse(message);
     }
     Shape shapes[kTensors] = {};
@@ -230,8 +225,7 @@ class SeparableConvolution final : public nvinfer1::IPluginV3,
   int32_t onShapeChange(const PluginTensorDesc* inputs, int32_t input_count, const PluginTensorDesc* outputs,
                         int32_t output_count) noexcept override {
     Message message;
-    if (input_count != kInputs || output_count != kOutputs) {
-      message.set("%d inputs and %d outputs, expected 3 and 1", input_count, output_count);
+    if (!check_counts(input_count, output_count, message)) {
       return refuse(message);
     }
     Launch launch = {};
