@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, TracebackType
+from typing import Any, Self
 
 from vidgen.errors import BackendError, MissingDependencyError, SettingsError, VidgenError
 from vidgen.plugins.sepconv_trt.geometry import DType
@@ -31,11 +32,13 @@ class Registration:
     Attributes:
         form: one of ``FORMS``. failures: why callbacks of the plugin failed since, oldest first.
         kernels: of the device, where one was given and the form launches them itself.
+        withdraw: takes the form out of TensorRT's registry, unless a later call of ``prepare`` uses it.
     """
 
     form: str
     failures: list[VidgenError] = field(default_factory=list)
     kernels: Kernels | None = None
+    withdraw: Callable[[], None] | None = None
 
     def raise_failure(self) -> None:
         """Raise the first failure that TensorRT swallowed, if there is one, and forget them all.
@@ -51,9 +54,19 @@ class Registration:
             raise first
 
     def close(self) -> None:
-        """Give back what is loaded on the device, before it is closed and after the engines are."""
+        """Withdraw the form and give back what is loaded on the device: after the engines, before the device."""
+        if self.withdraw is not None:
+            self.withdraw()
         if self.kernels is not None:
             self.kernels.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def prepare(
@@ -127,7 +140,7 @@ def _python(module: ModuleType, taps: int | None, dtypes: tuple[DType, ...], cud
     from vidgen.plugins.sepconv_trt.tensorrt.python_plugin import Service, plugin_types
 
     service = Service(taps, dtypes, None if cuda is None else Kernels(cuda))
-    registration = Registration("python", service.failures, service.kernels)
+    registration = Registration("python", service.failures, service.kernels, partial(_withdraw, module, service))
     registered, ours = _registered(module)
     if registered is not None and ours:
         registered.service = service
@@ -162,8 +175,13 @@ def _embedded(module: ModuleType, taps: int, dtypes: tuple[DType, ...], architec
     if not isinstance(registered, module.IPluginCreatorV3Quick):
         _remove(module, "aot", registered)
     service = Service(taps, dtypes, architecture)
-    register(module, service)
-    return Registration("aot", service.failures)
+    embedded = register(module, service)
+
+    def withdraw() -> None:
+        if embedded.service is service and _registered(module)[0] is embedded.creator:
+            module.get_plugin_registry().deregister_creator(embedded.creator)
+
+    return Registration("aot", service.failures, withdraw=withdraw)
 
 
 def _registered(module: ModuleType) -> tuple[Any, bool]:
@@ -172,6 +190,12 @@ def _registered(module: ModuleType) -> tuple[Any, bool]:
 
     found = module.get_plugin_registry().get_creator(NAME, str(VERSION), DOMAIN)
     return found, isinstance(found, plugin_types(module)[1])
+
+
+def _withdraw(module: ModuleType, service: object) -> None:
+    registered, ours = _registered(module)
+    if ours and registered.service is service:
+        module.get_plugin_registry().deregister_creator(registered)
 
 
 def _remove(module: ModuleType, form: str, registered: Any) -> None:
