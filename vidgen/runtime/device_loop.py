@@ -198,11 +198,6 @@ class DeviceLoop:
         return self._lanes.full
 
     @property
-    def waiting(self) -> int:
-        """Batches submitted and not collected."""
-        return self._lanes.waiting
-
-    @property
     def graphs(self) -> str:
         """Whether the last batch ran from a CUDA graph, for reports."""
         if self._last is None or (not self._last.has_graph and not self._last.graph_refused):
@@ -221,15 +216,15 @@ class DeviceLoop:
         self._last = lane
 
     def collect(self) -> float:
-        """Wait for the oldest batch and fill its output and extras; milliseconds the device computed for it."""
-        lane = self._lanes.oldest()
-        milliseconds = lane.collect()
-        self._lanes.taken()
-        return milliseconds
+        """Wait for the oldest batch and fill its output and extras; milliseconds the device computed for it.
 
-    def abandon(self) -> None:
-        """Wait for what was submitted and forget it."""
-        self._lanes.drain()
+        Raises:
+            BackendError: the device failed; the batch is gone.
+        """
+        try:
+            return self._lanes.oldest().collect()
+        finally:
+            self._lanes.taken()
 
     def close(self) -> None:
         """Wait, and give everything back."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from vidgen.errors import SamplingError, StorageError
 from vidgen.models.config import ModelInterface
-from vidgen.runtime.backends import backend_for, manifest_of, open_backend
+from vidgen.runtime.backends import backend_for, device_for, manifest_of, open_backend
 from vidgen.runtime.backends.base import Backend
 from vidgen.runtime.first_frames import FirstFrames, read_first_frames
 from vidgen.runtime.latents import check_first_frames, label_indices, video_labels
@@ -24,7 +24,7 @@ from vidgen.runtime.outputs import OutputFiles
 from vidgen.runtime.overview import Overview
 from vidgen.runtime.plan import PlannedVideo, Unit, plan_units, plan_videos
 from vidgen.runtime.record import claim
-from vidgen.runtime.sampler import Rendered, Sampler, check_range, output_for
+from vidgen.runtime.sampler import Rendered, Request, Sampler, check_range, output_for
 from vidgen.runtime.settings import SampleSettings
 from vidgen.runtime.sinks import Sink
 from vidgen.runtime.writer import FileWriter
@@ -41,7 +41,7 @@ class SampleReport:
         out: its folder. files: the videos of the job, or of its shard, in order. sheets: the overview images.
         masks, strips: the images of masks and of frames, one a video, where they were asked for.
         written, kept: how many of the videos were made now, and how many an earlier run had made, with their images.
-        seconds: in all. compute_seconds: of these in the backend.
+        seconds: in all. compute_seconds: of these waiting for the backend.
         backend: what ran, see :meth:`Backend.describe`; empty when nothing was left to make.
     """
 
@@ -93,19 +93,20 @@ class _Job:
     def outputs(self) -> OutputFiles:
         return OutputFiles(self.settings, self.sink)
 
-    def render(self, sampler: Sampler, unit: Unit) -> Rendered:
-        """The videos of a unit, with their masks if these are to be written."""
-        first = unit[0]
-        render = sampler.render_with_extras if self.settings.masks else sampler.render
-        made = render(
-            [video.index for video in unit],
-            motion=[video.motion for video in unit],
-            seed=self.settings.seed,
-            labels=self.labels if first.label is None else (first.label,),
-            frames=first.frames,
-            first_frames=None if self.first is None else self.first.frames,
+    def render(self, sampler: Sampler, units: Sequence[Unit]) -> Iterator[Rendered]:
+        """The videos of each unit, with their masks if these are to be written."""
+        requests = (
+            Request(
+                [video.index for video in unit],
+                motion=[video.motion for video in unit],
+                seed=self.settings.seed,
+                labels=self.labels if unit[0].label is None else (unit[0].label,),
+                frames=unit[0].frames,
+                first_frames=None if self.first is None else self.first.frames,
+            )
+            for unit in units
         )
-        return made if isinstance(made, Rendered) else Rendered(made, {})
+        return sampler.stream(requests, extras=self.settings.masks)
 
     def decisive(self) -> dict[str, Any]:
         """Every setting that changes the content of files; only runs that agree in all of them mix."""
@@ -115,7 +116,7 @@ class _Job:
             "artifact": self.manifest.sha256 or self.manifest.checkpoint_sha256,
             "model": self.manifest.model,
             "backend": self.backend,
-            "device": settings.device,
+            "device": device_for(settings.engine, settings.device),
             "n": settings.videos,
             "seed": settings.seed,
             "labels": None if self.labels is None else list(self.labels),
@@ -236,7 +237,7 @@ def _plan(settings: SampleSettings, backend: Backend | None) -> _Job:
     """Check everything that can be checked before a file or the model is touched."""
     if backend is None:
         name = backend_for(settings.engine, settings.backend)
-        manifest = manifest_of(settings.engine, **_wanted(settings))
+        manifest = manifest_of(settings.engine, **_wanted(settings), trust=settings.trust)
     else:
         name, manifest = backend.name, backend.manifest
     check_range(settings.range, manifest)
@@ -338,9 +339,10 @@ def _make(
         waiting = max(len(unit) for unit in units) * len(outputs.of(units[0][0]))
         writer = FileWriter(job.sink, job.fps, threads=settings.encoders, waiting=waiting, written=count)
         with writer:
+            coming = job.render(sampler, units)
             for unit in units:
                 start = time.perf_counter()
-                made = job.render(sampler, unit)
+                made = next(coming)
                 compute += time.perf_counter() - start
                 for row, (video, clip) in enumerate(zip(unit, made.videos)):
                     if overview:

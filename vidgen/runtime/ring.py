@@ -39,11 +39,6 @@ class Ring(Generic[P]):
         self._full: deque[P] = deque()
 
     @property
-    def waiting(self) -> int:
-        """Places whose results were not taken yet."""
-        return len(self._full)
-
-    @property
     def full(self) -> bool:
         """Whether results must be taken before more work is given."""
         return len(self._full) == self._size
@@ -73,13 +68,8 @@ class Ring(Generic[P]):
         return place
 
     def taken(self) -> None:
-        """The results of the oldest place are in other memory now."""
+        """The results of the oldest place are in other memory now, or lost."""
         self._full.popleft()
-
-    def drain(self) -> None:
-        """Wait for all work given, and forget its results."""
-        while self._full:
-            self._full.popleft().finished.synchronize()
 
     def close(self) -> None:
         """Wait for all work, whatever became of it, and give all places back."""

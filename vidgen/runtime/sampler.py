@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from vidgen.errors import SettingsError
 from vidgen.runtime.backends import open_backend
-from vidgen.runtime.backends.base import Backend
+from vidgen.runtime.backends.base import Backend, Batch
 from vidgen.runtime.latents import label_indices, latents
 from vidgen.runtime.manifest import Manifest
 from vidgen.runtime.ranges import RANGES, REFERENCE_GROUP, batch_minmax, to_uint8
@@ -27,6 +28,17 @@ class Rendered(NamedTuple):
 
     videos: NDArray[np.uint8]
     extras: dict[str, NDArray[Any]]
+
+
+class Request(NamedTuple):
+    """Videos to make together; arguments as for :func:`vidgen.runtime.latents.latents`."""
+
+    indices: Sequence[int]
+    motion: Sequence[int] | None = None
+    seed: int = 0
+    labels: Sequence[int] | None = None
+    frames: int | None = None
+    first_frames: NDArray[np.float32] | None = None
 
 
 class Sampler:
@@ -182,10 +194,13 @@ class Sampler:
                 fix="use -n 1",
             )
         chosen = None if labels is None else label_indices(self.info.interface, self.info.labels, labels)
-        for first in builtins.range(start, start + n, self.unit):
-            indices = np.arange(first, min(first + self.unit, start + n), dtype=np.int64)
-            videos = self.render(indices.tolist(), seed=seed, labels=chosen, frames=frames, first_frames=first_frames)
-            yield indices, videos
+        units = [
+            np.arange(first, min(first + self.unit, start + n), dtype=np.int64)
+            for first in builtins.range(start, start + n, self.unit)
+        ]
+        requests = (Request(unit.tolist(), None, seed, chosen, frames, first_frames) for unit in units)
+        for indices, made in zip(units, self.stream(requests)):
+            yield indices, made.videos
 
     def render(
         self,
@@ -205,8 +220,7 @@ class Sampler:
         Returns:
             uint8 [len(indices), frames, height, width, 3]; the caller's.
         """
-        latent = {"motion": motion, "seed": seed, "labels": labels, "frames": frames, "first_frames": first_frames}
-        return self._render(indices, latent, extras=False).videos
+        return next(self.stream([Request(indices, motion, seed, labels, frames, first_frames)])).videos
 
     def render_with_extras(
         self,
@@ -223,33 +237,49 @@ class Sampler:
         Returns:
             The same videos, and e.g. ``mask_64`` float32 [len(indices), frames, 64, 64] in [0, 1]; the caller's.
         """
-        latent = {"motion": motion, "seed": seed, "labels": labels, "frames": frames, "first_frames": first_frames}
-        return self._render(indices, latent, extras=True)
+        return next(self.stream([Request(indices, motion, seed, labels, frames, first_frames)], extras=True))
 
-    def _render(self, indices: Sequence[int], latent: dict[str, Any], *, extras: bool) -> Rendered:
-        """Make videos batch by batch; ``latent`` holds the further arguments of ``latents``."""
-        interface = self.info.interface
-        frames = interface.frames.default if latent["frames"] is None else latent["frames"]
-        chosen, seed = latent.pop("motion"), latent.pop("seed")
-        parts = []
-        for at in builtins.range(0, max(1, len(indices)), self._batch):
-            end = at + self._batch
-            motion = None if chosen is None else chosen[at:end]
-            inputs = latents(interface, seed, indices[at:end], motion=motion, **latent)
-            parts.append(self._run(inputs, frames, extras))
-        videos, more = zip(*parts, strict=True)
-        together = videos[0] if len(videos) == 1 else np.concatenate(videos)
-        made = {name: np.concatenate([part[name] for part in more]) for name in more[0]}
-        if together.dtype == np.uint8:
-            return Rendered(together, made)
-        return Rendered(batch_minmax(together) if self._range == "batch-minmax" else to_uint8(together), made)
+    def stream(self, requests: Iterable[Request], *, extras: bool = False) -> Iterator[Rendered]:
+        """Make the videos of each request in turn; a device works on the next batch meanwhile.
 
-    def _run(
-        self, inputs: dict[str, NDArray[Any]], frames: int, extras: bool = False
-    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        """Run up to a batch of latents, padded to the full batch with copies of the last row."""
+        Requests are asked for ahead, by as many batches as the backend has in work.
+
+        Args:
+            extras: also the extra outputs, see :meth:`render_with_extras`.
+
+        Yields:
+            As :meth:`render_with_extras`, for each request.
+        """
+        rows: deque[int] = deque()
+
+        def batches() -> Iterator[Batch]:
+            for request in requests:
+                rows.append(len(request.indices))
+                for at in builtins.range(0, max(1, len(request.indices)), self._batch):
+                    yield self._padded(request, at, extras)
+
+        parts: list[Batch] = []
+        for batch in self._backend.run_many(batches()):
+            parts.append(batch)
+            if len(parts) * self._batch >= rows[0]:
+                yield self._together(parts, rows.popleft())
+                parts = []
+
+    def _padded(self, request: Request, at: int, extras: bool) -> Batch:
+        """Up to a batch of a request's latents, padded to the full batch with copies of the last row, and buffers."""
         interface = self.info.interface
         rule = interface.frames
+        chosen = slice(at, at + self._batch)
+        inputs = latents(
+            interface,
+            request.seed,
+            request.indices[chosen],
+            motion=None if request.motion is None else request.motion[chosen],
+            labels=request.labels,
+            frames=request.frames,
+            first_frames=request.first_frames,
+        )
+        frames = rule.default if request.frames is None else request.frames
         rows = len(inputs[rule.input])
         if rows < self._batch:
             inputs = {
@@ -257,16 +287,23 @@ class Sampler:
                 for name, array in inputs.items()
             }
         sizes = {"batch": self._batch, "frames": frames, rule.dimension: rule.length(frames)}
-        videos, *more = (
-            np.empty(spec.resolve(**sizes), dtype=spec.dtype)
-            for spec in (interface.output, *(interface.extras if extras else ()))
-        )
-        wanted = {spec.name: array for spec, array in zip(interface.extras, more)}
-        if wanted:
-            self._backend.run(inputs, videos, wanted)
-        else:
-            self._backend.run(inputs, videos)
-        return videos[:rows], {name: array[:rows] for name, array in wanted.items()}
+        wanted = {
+            spec.name: np.empty(spec.resolve(**sizes), dtype=spec.dtype)
+            for spec in (interface.extras if extras else ())
+        }
+        output = np.empty(interface.output.resolve(**sizes), dtype=interface.output.dtype)
+        return Batch(inputs, output, wanted)
+
+    def _together(self, parts: list[Batch], rows: int) -> Rendered:
+        """The videos of a request, 8-bit, from its batches, without the padding."""
+        together = parts[0].output if len(parts) == 1 else np.concatenate([part.output for part in parts])
+        extras = {
+            name: np.concatenate([(part.extras or {})[name] for part in parts])[:rows] for name in parts[0].extras or {}
+        }
+        videos = together[:rows]
+        if videos.dtype == np.uint8:
+            return Rendered(videos, extras)
+        return Rendered(batch_minmax(videos) if self._range == "batch-minmax" else to_uint8(videos), extras)
 
     def close(self) -> None:
         """Close the backend. Closing twice is allowed."""

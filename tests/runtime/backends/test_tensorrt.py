@@ -237,6 +237,7 @@ def test_the_next_batch_is_on_the_device_before_the_last_is_taken(machine: Machi
 
 def test_the_host_waits_once_for_each_batch(machine: Machine) -> None:
     with open_backend(machine.plan) as backend:
+        backend.run(*batch(backend.manifest, 0))
         before = machine.cuda.waits
         for _ in backend.run_many(batch(backend.manifest, 2 * index) for index in range(10)):
             pass
@@ -274,6 +275,31 @@ def test_leaving_early_and_going_on_with_other_batches_gives_the_right_frames(ma
         started = backend.run_many(batch(backend.manifest, 2 * index) for index in range(5))
         next(started)
         # Left hanging: closing the backend waits for what is on its way.
+
+
+def test_iterators_used_by_turns_do_not_take_each_others_frames(machine: Machine) -> None:
+    with open_backend(machine.plan) as backend:
+        one = backend.run_many(batch(backend.manifest, 2 * index) for index in range(4))
+        other = backend.run_many(batch(backend.manifest, 100 + 3 * index, 3) for index in range(4))
+        for pair in zip(one, other, strict=True):
+            between = batch(backend.manifest, 200, 1)
+            backend.run(*between)
+            for given in (*pair, between):
+                assert_right(backend.manifest, given)
+
+
+def test_a_device_that_fails_late_fails_the_batch_it_worked_on(machine: Machine) -> None:
+    with open_backend(machine.plan) as backend:
+        made = backend.run_many(batch(backend.manifest, 2 * index) for index in range(3))
+        assert_right(backend.manifest, next(made))
+        machine.trt.fail |= {"kernel", "capture"}  # the second is on the device already, the third fails
+        assert_right(backend.manifest, next(made))
+        with pytest.raises(BackendError, match="ILLEGAL"):
+            next(made)
+        machine.trt.fail.clear()
+        given = batch(backend.manifest, 0)
+        backend.run(*given)
+        assert_right(backend.manifest, given)
 
 
 def test_batches_before_one_that_fails_are_given_back_first(machine: Machine) -> None:

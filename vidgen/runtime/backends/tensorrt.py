@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,11 +19,20 @@ from vidgen.runtime.backends.base import Arrays, Backend, Batch
 from vidgen.runtime.backends.buffers import check_buffers, closed_error, run_error
 from vidgen.runtime.backends.onnx_file import check_tensors
 from vidgen.runtime.cuda import Cuda, open_cuda
-from vidgen.runtime.device_loop import DeviceLoop
+from vidgen.runtime.device_loop import LANES, DeviceLoop
 from vidgen.runtime.elsewhere import onnx_of, runs_elsewhere
 from vidgen.runtime.engine_file import LoadedEngine, Plugin, dynamic_axis, load_engine, refit, stream_weights
 from vidgen.runtime.manifest import Engine, EngineProfile, Manifest
 from vidgen.runtime.tensorrt_library import TensorRT, load_tensorrt
+
+
+@dataclass
+class _Submitted:
+    """A batch on the device: done once its buffers are filled, or it failed."""
+
+    batch: Batch
+    done: bool = False
+    error: BackendError | None = None
 
 
 class TensorRTBackend(Backend):
@@ -40,6 +51,7 @@ class TensorRTBackend(Backend):
         self._loop = DeviceLoop(cuda, loaded, manifest.interface)
         self._thread = threading.get_ident()
         self._owns: ExitStack | None = owns
+        self._submitted: deque[_Submitted] = deque()
         self._milliseconds: float | None = None
         self._library = f"{loaded.library.name} {loaded.library.version_text}"
         self._device = f"{cuda.device_name} ({cuda.architecture})"
@@ -93,34 +105,27 @@ class TensorRTBackend(Backend):
     def run(self, inputs: Arrays, output: NDArray[Any], extras: Arrays | None = None) -> None:
         """Run one batch and wait for it."""
         self._check_usable()
-        self._loop.abandon()
-        self._submit(Batch(inputs, output, extras))
-        self._milliseconds = self._loop.collect()
+        self._finish(self._submit(Batch(inputs, output, extras)))
 
     def run_many(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Run batches with the next one on the device while the caller has the last; see :meth:`Backend.run_many`."""
-        self._check_usable()
-        self._loop.abandon()
-        submitted: list[Batch] = []
-        failure: Exception | None = None
+        """Run batches with the next one on the device while the caller has the last; see :meth:`Backend.run_many`.
+
+        Several such iterators may be used by turns, and :meth:`run` between.
+        """
         coming = iter(batches)
-        try:
-            while failure is None or submitted:
-                while failure is None and not self._loop.full:
-                    # What fails must not cost the caller the batches before it: they are given back first.
-                    try:
-                        batch = next(coming)
-                        self._submit(batch)
-                        submitted.append(batch)
-                    except Exception as error:
-                        failure = error
-                if submitted:
+        own: deque[_Submitted] = deque()
+        failure: Exception | None = None
+        while failure is None or own:
+            while failure is None and len(own) < LANES:
+                # What fails must not cost the caller the batches before it: they are given back first.
+                try:
                     self._check_usable()
-                    self._milliseconds = self._loop.collect()
-                    yield submitted.pop(0)
-        finally:
-            if submitted and self._owns is not None:
-                self._loop.abandon()
+                    own.append(self._submit(next(coming)))
+                except Exception as error:
+                    failure = error
+            if own:
+                self._check_usable()
+                yield self._finish(own.popleft())
         if not isinstance(failure, StopIteration):
             raise failure
 
@@ -141,17 +146,39 @@ class TensorRTBackend(Backend):
             self._loop.close()
         self._owns = None
 
-    def _submit(self, batch: Batch) -> None:
+    def _submit(self, batch: Batch) -> _Submitted:
+        """Put a batch on the device, after those that are there."""
         interface = self._manifest.interface
         check_buffers(interface, batch.inputs, batch.output, batch.extras)
         sizes = _sizes(interface, batch.inputs)
         profile = self._profile(sizes["batch"], sizes[interface.frames.dimension])
+        if self._loop.full:
+            self._collect()
         try:
             self._loop.submit(batch, profile, sizes)
         except BackendError as error:
             if "outofmemory" not in error.seen.lower().replace("_", "").replace(" ", ""):
                 raise
             raise run_error(self.name, MemoryError(error.seen), sizes["batch"]) from error
+        self._submitted.append(_Submitted(batch))
+        return self._submitted[-1]
+
+    def _finish(self, submitted: _Submitted) -> Batch:
+        """Wait for a batch, and before it for those submitted earlier, whoever they belong to."""
+        while not submitted.done:
+            self._collect()
+        if submitted.error is not None:
+            raise submitted.error
+        return submitted.batch
+
+    def _collect(self) -> None:
+        """Fill the buffers of the batch submitted first; its error is for whoever waits for it."""
+        oldest = self._submitted.popleft()
+        try:
+            self._milliseconds = self._loop.collect()
+        except BackendError as error:
+            oldest.error = error
+        oldest.done = True
 
     def _profile(self, batch: int, length: int) -> int:
         """The profile whose usual shape is nearest, of those that hold this one."""
