@@ -32,6 +32,8 @@ CUDADRV_LIBNAME = ["cuda"]
 CXXFLAGS = ["-O1", "-g0", "-w"]
 LDFLAGS = []
 """
+#: The driver's library is needed although nothing in its stand-in is.
+ENVIRONMENT = {"LDFLAGS": "-Wl,--no-as-needed", "PIP_ROOT_USER_ACTION": "ignore"}
 
 
 def stamp_text() -> str:
@@ -84,7 +86,7 @@ def _stand_in(folder: Path) -> Path:
 
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
-    subprocess.run(command, check=True, env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"})
+    subprocess.run(command, check=True, env={**os.environ, **ENVIRONMENT})
 
 
 if __name__ == "__main__":

@@ -113,6 +113,6 @@ def cuda_error(doing: str, name: str, detail: str = "") -> BackendError:
     return BackendError(f"cannot {doing}", seen=f"{name}: {detail}" if detail else name, cause=cause, fix=fix)
 
 
-def mebibytes(nbytes: int) -> str:
-    """A size for people: ``"3.0 MiB"``."""
-    return f"{nbytes / 2**20:.1f} MiB"
+def size_text(nbytes: int) -> str:
+    """A size for people: ``"3.0 MiB"``, and ``"12 bytes"`` where that says more."""
+    return f"{nbytes / 2**20:.1f} MiB" if nbytes >= 2**20 // 10 else f"{nbytes} bytes"

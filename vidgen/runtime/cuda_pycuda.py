@@ -30,7 +30,7 @@ from vidgen.runtime.cuda import (
     check_host_array,
     check_size,
 )
-from vidgen.runtime.cuda_errors import cuda_error, mebibytes
+from vidgen.runtime.cuda_errors import cuda_error, size_text
 
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which pycuda has no name for
 
@@ -72,12 +72,12 @@ class _Driver:
 
 class _DeviceMemory(DeviceMemory):
     def __init__(self, driver: _Driver, nbytes: int) -> None:
-        doing = f"allocate {mebibytes(nbytes)} on the device"
+        doing = f"allocate {size_text(nbytes)} on the device"
         try:
             self._memory = driver(doing, driver.pycuda.mem_alloc, nbytes)
         except BackendError as error:
             free, total = driver("ask for memory", driver.pycuda.mem_get_info)
-            error.seen += f"; {mebibytes(free)} of {mebibytes(total)} are free"
+            error.seen += f"; {size_text(free)} of {size_text(total)} are free"
             raise
         self._driver, self.address, self.nbytes = driver, int(self._memory), nbytes
 
@@ -90,7 +90,7 @@ class _DeviceMemory(DeviceMemory):
 
 class _PinnedMemory(PinnedMemory):
     def __init__(self, driver: _Driver, nbytes: int) -> None:
-        doing = f"allocate {mebibytes(nbytes)} of pinned host memory"
+        doing = f"allocate {size_text(nbytes)} of pinned host memory"
         self.array = driver(doing, driver.pycuda.pagelocked_empty, nbytes, np.uint8)
         self._memory: Any = self.array.base
         self._driver, self.nbytes = driver, nbytes
@@ -243,7 +243,7 @@ class Pycuda(Cuda):
             "driver": f"{version // 1000}.{version % 1000 // 10}",
             "device": self.device_name,
             "architecture": self.architecture,
-            "memory": mebibytes(total),
+            "memory": size_text(total),
         }
 
     def allocate(self, nbytes: int) -> DeviceMemory:
@@ -275,14 +275,14 @@ class Pycuda(Cuda):
         check_host_array(source, writable=False)
         with stream.use() as raw:
             copy = self._driver.pycuda.memcpy_htod_async
-            self._driver(f"copy {mebibytes(source.nbytes)} to the device", copy, target, source, raw)
+            self._driver(f"copy {size_text(source.nbytes)} to the device", copy, target, source, raw)
 
     def to_host(self, target: NDArray[Any], source: int, stream: Stream) -> None:
         assert isinstance(stream, _Stream)
         check_host_array(target, writable=True)
         with stream.use() as raw:
             copy = self._driver.pycuda.memcpy_dtoh_async
-            self._driver(f"copy {mebibytes(target.nbytes)} to the host", copy, target, source, raw)
+            self._driver(f"copy {size_text(target.nbytes)} to the host", copy, target, source, raw)
 
     def capture(self, stream: Stream) -> AbstractContextManager[Capture]:
         raise BackendError(

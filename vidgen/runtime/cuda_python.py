@@ -28,7 +28,7 @@ from vidgen.runtime.cuda import (
     check_size,
     no_driver,
 )
-from vidgen.runtime.cuda_errors import RUNTIME_ERRORS, cuda_error, mebibytes
+from vidgen.runtime.cuda_errors import RUNTIME_ERRORS, cuda_error, size_text
 
 #: The driver's functions that are called, by name; a test looks each of them up.
 CALLS = (
@@ -73,10 +73,10 @@ class _Driver:
 class _DeviceMemory(DeviceMemory):
     def __init__(self, driver: _Driver, nbytes: int) -> None:
         try:
-            made = driver(f"allocate {mebibytes(nbytes)} on the device", "cuMemAlloc", nbytes)
+            made = driver(f"allocate {size_text(nbytes)} on the device", "cuMemAlloc", nbytes)
         except BackendError as error:
             free, total = driver("ask for memory", "cuMemGetInfo")
-            error.seen += f"; {mebibytes(free)} of {mebibytes(total)} are free"
+            error.seen += f"; {size_text(free)} of {size_text(total)} are free"
             raise
         self._driver, self.address, self.nbytes = driver, int(made), nbytes
 
@@ -88,7 +88,7 @@ class _DeviceMemory(DeviceMemory):
 
 class _PinnedMemory(PinnedMemory):
     def __init__(self, driver: _Driver, nbytes: int) -> None:
-        doing = f"allocate {mebibytes(nbytes)} of pinned host memory"
+        doing = f"allocate {size_text(nbytes)} of pinned host memory"
         self._driver, self._address = driver, int(driver(doing, "cuMemHostAlloc", nbytes, 0))
         self.nbytes = nbytes
         self.array = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(self._address))
@@ -234,7 +234,7 @@ class CudaPython(Cuda):
             "driver": f"{version // 1000}.{version % 1000 // 10}",
             "device": self.device_name,
             "architecture": self.architecture,
-            "memory": mebibytes(total),
+            "memory": size_text(total),
         }
 
     def allocate(self, nbytes: int) -> DeviceMemory:
@@ -256,12 +256,12 @@ class CudaPython(Cuda):
     def to_device(self, target: int, source: NDArray[Any], stream: Stream) -> None:
         check_host_array(source, writable=False)
         copy = (target, source.ctypes.data, source.nbytes, stream.handle)
-        self._driver(f"copy {mebibytes(source.nbytes)} to the device", "cuMemcpyHtoDAsync", *copy)
+        self._driver(f"copy {size_text(source.nbytes)} to the device", "cuMemcpyHtoDAsync", *copy)
 
     def to_host(self, target: NDArray[Any], source: int, stream: Stream) -> None:
         check_host_array(target, writable=True)
         copy = (target.ctypes.data, source, target.nbytes, stream.handle)
-        self._driver(f"copy {mebibytes(target.nbytes)} to the host", "cuMemcpyDtoHAsync", *copy)
+        self._driver(f"copy {size_text(target.nbytes)} to the host", "cuMemcpyDtoHAsync", *copy)
 
     @contextlib.contextmanager
     def capture(self, stream: Stream) -> Iterator[Capture]:
