@@ -155,6 +155,8 @@ def export(
     ] = None,
     weight_streaming: Annotated[bool, option("Weights may stay on the host.", "--weight-streaming")] = False,
     strip_plan: Annotated[bool, option("Without weights; they come from the .onnx.", "--strip-plan")] = False,
+    refit: Annotated[bool, option("Weights may be replaced later.", "--refit")] = False,
+    tf32: Annotated[bool, option("Float32 products with 10-bit mantissas.", "--tf32")] = False,
 ) -> Result:
     """Export a checkpoint and verify the artifact against it; what does not match is not written."""
     options = {key: value for key, value in locals().items() if key != "console"}

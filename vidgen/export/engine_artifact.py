@@ -9,9 +9,11 @@ from typing import Any
 
 from vidgen import __version__
 from vidgen._files import sha256
+from vidgen.export.engine import build_engine
 from vidgen.export.settings import DEFAULT_BATCH, ExportSettings, parse_range
 from vidgen.models.config import ModelInterface
 from vidgen.runtime.manifest import EngineProfile, Manifest
+from vidgen.runtime.tensorrt_library import choose_builder
 
 Say = Callable[[str], None]
 Advance = Callable[[int, int | None, str], None]
@@ -23,8 +25,6 @@ def engine_form(settings: ExportSettings, draft: Manifest, say: Say) -> str:
     Raises:
         MissingDependencyError, BackendError, SettingsError: no builder here builds for these targets.
     """
-    from vidgen.runtime.tensorrt_library import choose_builder
-
     builder, why = choose_builder(settings.engine_settings.builder, settings.engine_settings.gpu)
     say(f"engine by {builder}: {why}")
     if not draft.sepconv:
@@ -47,11 +47,8 @@ def write_engine(
     Raises:
         ExportError: the target refuses the graph. MissingDependencyError, BackendError: the builder does not work.
     """
-    from vidgen.export.engine import build_engine
-
     profiles = engine_profiles(settings, onnx.interface)
     half = onnx.precision.kind == "float16"
-    say(f"building the engine for {', '.join(settings.engine_settings.gpu)}")
     built = build_engine(
         serialised(model, body=form == "inlined"),
         onnx.interface,

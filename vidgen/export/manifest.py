@@ -43,7 +43,7 @@ _WITH_VALUES = (
     *("engine", "gpu", "builder", "tolerance", "frames", "batch", "sepconv", "plugin_library", "opset"),
     *("workspace", "builder_optimization_level", "timing_cache", "hardware_compatibility_level"),
 )
-_SWITCHES = ("fp16", "masks", "conditional", "version_compatible", "weight_streaming", "strip_plan")
+_SWITCHES = ("fp16", "masks", "conditional", "version_compatible", "weight_streaming", "strip_plan", "refit", "tf32")
 
 
 def interface_for(settings: ExportSettings, manifest: Manifest) -> ModelInterface:

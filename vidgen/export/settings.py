@@ -32,6 +32,8 @@ _OF_ENGINES = {
     "hardware_compatibility_level": None,
     "weight_streaming": False,
     "strip_plan": False,
+    "refit": False,
+    "tf32": False,
     "plugin_library": None,
 }
 
@@ -61,7 +63,7 @@ class ExportSettings:
         masks: TwoStreamVAN's masks as further outputs. conditional: a first frame takes the place of ``z_content``.
         opset: ONNX operator set, 18 to 21.
         workspace, builder_optimization_level, timing_cache, version_compatible, hardware_compatibility_level,
-            weight_streaming, strip_plan: of an engine, see :class:`vidgen.export.engine.EngineSettings`.
+            weight_streaming, strip_plan, refit, tf32: of an engine, see :class:`vidgen.export.engine.EngineSettings`.
         plugin_library: shared library of the separable convolution, with ``sepconv="plugin"``.
 
     Raises:
@@ -90,6 +92,8 @@ class ExportSettings:
     hardware_compatibility_level: str | None = None
     weight_streaming: bool = False
     strip_plan: bool = False
+    refit: bool = False
+    tf32: bool = False
     plugin_library: Path | None = None
 
     def __post_init__(self) -> None:
@@ -202,6 +206,9 @@ class ExportSettings:
             hardware_compatibility_level=self.hardware_compatibility_level,
             weight_streaming=self.weight_streaming,
             strip_plan=self.strip_plan,
+            refit=self.refit,
+            tf32=self.tf32,
+            plugin_library=self.plugin_library,
         )
 
     @property
