@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.fake_cuda import FakeCuda
 
 from vidgen.errors import BackendError
 from vidgen.runtime.backends import open_backend
 from vidgen.runtime.backends.base import Backend
 from vidgen.runtime.backends.fake import FakeBackend
+from vidgen.runtime.backends.onnxruntime_device import DeviceRunner
 from vidgen.runtime.latents import latents
 from vidgen.runtime.manifest import Manifest
 from vidgen.runtime.ranges import to_uint8
@@ -177,6 +180,67 @@ def test_a_provider_that_silently_fell_back_is_an_error(toy: Path, monkeypatch: 
     )
     with pytest.raises(BackendError, match="CPUExecutionProvider took over, expected CUDAExecutionProvider"):
         open_backend(toy, device="cuda")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "tensorrt"])
+def test_a_provider_that_is_not_installed_is_an_error(toy: Path, device: str) -> None:
+    with pytest.raises(BackendError, match=r"onnxruntime cannot run on (cuda|tensorrt)") as caught:
+        open_backend(toy, device=device)
+    assert "vidgen[gpu]" in caught.value.fix
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "tensorrt"])
+def test_the_provider_asked_for_comes_first_with_its_device(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    import onnxruntime
+
+    name = "TensorrtExecutionProvider" if device == "tensorrt" else "CUDAExecutionProvider"
+    seen: list[Any] = []
+
+    class Session:
+        def __init__(self, model: bytes, options: Any, providers: list[Any]) -> None:
+            seen.extend(providers)
+            self._real = onnxruntime_session(model, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return [name, "CPUExecutionProvider"]
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(self._real, attribute)
+
+    onnxruntime_session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [name])
+    with open_backend(toy, device=device) as backend:
+        assert backend.describe()["device"] == f"{name}, pageable memory"
+    assert next(first for first, _ in seen) == name
+    assert all(options["device_id"] == ("1" if device == "cuda:1" else "0") for _, options in seen)
+    # What TensorRT leaves runs on CUDA; in true float32.
+    assert seen[-1] == ("CUDAExecutionProvider", {"device_id": seen[-1][1]["device_id"], "use_tf32": "0"})
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_frames_from_memory_of_a_device_are_those_of_a_plain_run(toy: Path, pinned: bool) -> None:
+    """The runner for devices, with ONNX Runtime's CPU memory in the place of a device's."""
+    import onnxruntime
+
+    class Beside(FakeCuda):
+        def bytes_at(self, address: int, nbytes: int) -> Any:
+            return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
+
+    cuda = Beside() if pinned else None
+    session = onnxruntime.InferenceSession(toy.read_bytes(), providers=["CPUExecutionProvider"])
+    runner = DeviceRunner(onnxruntime, session, cuda, kind="cpu")
+    with open_backend(toy) as backend:
+        interface = backend.manifest.interface
+        for indices, frames in ((range(2), 16), (range(2, 4), 16), (range(3), 20)):
+            output = np.empty(interface.output.resolve(batch=len(indices), frames=frames), np.uint8)
+            runner.run(latents(interface, 0, indices, frames=frames), {"video": output})
+            assert np.array_equal(output, _run(backend, indices, frames))
+    runner.close()
+    runner.close()
+    assert cuda is None or (cuda.leaks() == {} and not cuda.open)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom at node 7"), MemoryError("bad_alloc")])

@@ -40,7 +40,8 @@ class Backend(ABC):
 
         Args:
             threads: CPU threads to use; None leaves the library's choice.
-            device: ``"cpu"`` or ``"cuda"``; a device that is not there is an error, never a silent fall-back.
+            device: ``"cpu"``, ``"cuda"``, or what else a backend names; a device that is not there is an error, never
+                a silent fall-back.
 
         Raises:
             MissingDependencyError: the library is not installed.

@@ -1,4 +1,4 @@
-"""The ONNX Runtime backend: runs an .onnx file, output written straight into the caller's buffer."""
+"""The ONNX Runtime backend: runs an .onnx file on a CPU or a CUDA device, into the caller's buffers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from vidgen.plugins.sepconv_trt.ort_library import custom_op_library, is_needed
 from vidgen.runtime.backends.base import Arrays, Backend
 from vidgen.runtime.backends.buffers import check_buffers, closed_error, load_error, run_error
 from vidgen.runtime.backends.onnx_file import check_tensors, read_onnx
+from vidgen.runtime.backends.onnxruntime_device import DeviceRunner, providers
 from vidgen.runtime.manifest import Manifest
 
 #: Device that users name -> ONNX Runtime's execution provider.
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 
 
 class OnnxRuntimeBackend(Backend):
@@ -24,15 +29,22 @@ class OnnxRuntimeBackend(Backend):
 
     name: ClassVar[str] = "onnxruntime"
 
-    def __init__(self, session: Any, manifest: Manifest, threads: int | None, device: str) -> None:
+    def __init__(
+        self, session: Any, manifest: Manifest, threads: int | None, device: str, runner: DeviceRunner | None
+    ) -> None:
         self._session = session
         self._manifest = manifest
         self._threads = threads
         self._device = device
+        self._runner = runner
 
     @classmethod
     def load(cls, artifact: Path, manifest: Manifest, *, threads: int | None = None, device: str = "cpu") -> Self:
         """Load a single-file model.
+
+        Args:
+            device: ``"cpu"``; ``"cuda"`` or ``"tensorrt"`` for the provider of that name, ``"cuda:1"`` for the second
+                device. TensorRT leaves the operators that it does not have to CUDA.
 
         Raises:
             MissingDependencyError: onnxruntime is not installed.
@@ -40,6 +52,7 @@ class OnnxRuntimeBackend(Backend):
             BackendError: the provider is missing or did not load, or the file is not what its manifest says.
         """
         ort = require("onnxruntime", "run .onnx files")
+        device, number = _parsed(device)
         provider = _provider(ort, device)
         options = ort.SessionOptions()
         options.log_severity_level = 3
@@ -52,7 +65,7 @@ class OnnxRuntimeBackend(Backend):
         try:
             if kernels is not None:
                 options.register_custom_ops_library(str(kernels))
-            session = ort.InferenceSession(model, options, providers=[provider])
+            session = ort.InferenceSession(model, options, providers=providers(device, number))
             session.disable_fallback()
         except Exception as error:  # its exceptions share no base class of their own
             raise load_error("onnxruntime", artifact, error) from error
@@ -66,7 +79,8 @@ class OnnxRuntimeBackend(Backend):
             )
         tensors = (*session.get_inputs(), *session.get_outputs())
         check_tensors("onnxruntime", artifact, manifest, {tensor.name: _dtype(tensor) for tensor in tensors})
-        return cls(session, manifest, threads, device)
+        runner = None if device == "cpu" else DeviceRunner.open(ort, session, number)
+        return cls(session, manifest, threads, device, runner)
 
     @property
     def manifest(self) -> Manifest:
@@ -74,34 +88,50 @@ class OnnxRuntimeBackend(Backend):
         return self._manifest
 
     def describe(self) -> dict[str, str]:
-        """Library, version, provider, threads ("library's choice" where none was given)."""
+        """Library, version, provider and memory, threads ("library's choice" where none was given)."""
         import onnxruntime
+
+        memory = f", {self._runner.memory}" if self._runner else ""
 
         return {
             "backend": self.name,
             "library": f"onnxruntime {onnxruntime.__version__}",
-            "device": PROVIDERS[self._device],
+            "device": f"{PROVIDERS[self._device]}{memory}",
             "threads": str(self._threads or "library's choice"),
         }
 
     def run(self, inputs: Arrays, output: NDArray[Any], extras: Arrays | None = None) -> None:
-        """Run one batch; the session writes into ``output`` and ``extras`` itself."""
+        """Run one batch; on a CPU the session writes into ``output`` and ``extras`` itself."""
         if self._session is None:
             raise closed_error(self.name)
         check_buffers(self._manifest.interface, inputs, output, extras)
+        outputs = {self._manifest.interface.output.name: output, **(extras or {})}
         try:
+            if self._runner is not None:
+                self._runner.run(inputs, outputs)
+                return
             binding = self._session.io_binding()
             for name, array in inputs.items():
                 binding.bind_cpu_input(name, array)
-            for name, array in {self._manifest.interface.output.name: output, **(extras or {})}.items():
+            for name, array in outputs.items():
                 binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
             self._session.run_with_iobinding(binding)
+        except BackendError:
+            raise
         except Exception as error:  # its exceptions share no base class of their own
             raise run_error("onnxruntime", error, output.shape[0]) from error
 
     def close(self) -> None:
         """Drop the session and its memory."""
-        self._session = None
+        if self._runner is not None:
+            self._runner.close()
+        self._runner = self._session = None
+
+
+def _parsed(device: str) -> tuple[str, int]:
+    """``"cuda:1"`` as ``("cuda", 1)``."""
+    kind, _, number = device.partition(":")
+    return (kind, int(number)) if number.isdecimal() and kind != "cpu" else (device, 0)
 
 
 def _provider(ort: Any, device: str) -> str:
