@@ -206,7 +206,7 @@ def test_contenders_are_artifacts_times_suited_backends(tmp_path: Path) -> None:
         (("a.onnx",), ("torch",), BackendError),
         (("a.onnx",), ("tensorflow", "onnxruntime"), BackendError),
         (("a.txt",), (), ArtifactError),
-        (("a.plan",), (), BackendError),
+        (("a.plan",), ("onnxruntime",), BackendError),
         (("a.onnx@torch",), (), BackendError),
         (("a.onnx", "a.onnx@onnxruntime"), (), SettingsError),
     ],
@@ -337,3 +337,27 @@ def test_an_artifact_with_classes_is_the_same_model_as_its_checkpoint(tmp_path: 
     manifest = replace(manifest, interface=manifest.config.interface())
     stored = Manifest.from_dict(json.loads(json.dumps(manifest.to_dict())))
     assert repr(stored.interface) == repr(manifest.interface)
+
+
+def test_device_time_stands_beside_end_to_end_time_where_it_is_measured() -> None:
+    class OnDevice(FakeBackend):
+        def device_milliseconds(self) -> float:
+            return 0.25 * len(self.batches)
+
+    load = Loader(a=OnDevice(), b=FakeBackend())
+    report = bench(settings("a", "b"), load=load)
+    measured, unmeasured = report.rows
+    assert measured.device_ms and measured.device_ms.runs == measured.compute_ms.runs
+    assert unmeasured.device_ms is None
+    header, *_ = (line for line in report.table().splitlines() if line.startswith("artifact@backend"))
+    assert header.index("device p50") < header.index("run p50") < header.index("end to end p50")
+    assert "copies left out" in report.markdown()
+    assert "device" not in bench(settings("b"), load=Loader(b=FakeBackend())).table()
+
+
+def test_an_engine_is_a_contender_of_tensorrt(tmp_path: Path) -> None:
+    assert contenders(BenchSettings((tmp_path / "g.plan",))) == (Contender(tmp_path / "g.plan", "tensorrt"),)
+    for device in ("cuda", "cuda:1", "tensorrt"):
+        assert BenchSettings((tmp_path / "g.plan",), device=device).device == device
+    with pytest.raises(SettingsError, match="cpu, cuda or tensorrt"):
+        BenchSettings((tmp_path / "g.plan",), device="gpu")

@@ -209,6 +209,7 @@ def _rows(entries: Sequence[_Entry], batch: int, scratch: Path, *, measured_memo
         end_to_end = [one.end_to_end for one in entry.slices]
         whole = distribution([value for one in compute for value in one])
         ends = distribution([value for one in end_to_end for value in one])
+        on_device = [value for one in entry.slices for value in one.device]
         rows.append(
             Measurement(
                 contender=entry.contender.label,
@@ -220,6 +221,7 @@ def _rows(entries: Sequence[_Entry], batch: int, scratch: Path, *, measured_memo
                 reference=first.contender.label,
                 compute_ms=whole,
                 end_to_end_ms=ends,
+                device_ms=distribution(on_device) if on_device else None,
                 videos_per_second=1000 * batch / ends.mean,
                 frames_per_second=1000 * batch * entry.frames / ends.mean,
                 compute_videos_per_second=1000 * batch / whole.mean,

@@ -54,7 +54,7 @@ class ProcessWorker:
     def measure(self, seconds: float, least: int, limit: float) -> Slice:
         """See :meth:`Worker.measure`."""
         value = self._ask("measure", seconds=seconds, least=least, limit=limit)
-        return Slice(tuple(value["compute"]), tuple(value["end_to_end"]))
+        return Slice(tuple(value["compute"]), tuple(value["end_to_end"]), tuple(value["device"]))
 
     def peak_memory(self) -> int | None:
         """See :meth:`Worker.peak_memory`."""

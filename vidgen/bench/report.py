@@ -22,6 +22,7 @@ class Measurement:
     Attributes:
         compute_ms: the run itself, latents in host memory to frames in host memory.
         end_to_end_ms: making the latents, the run, and a uint8 array of frames of one's own.
+        device_ms: of the run on the device alone, copies left out; None where the backend does not measure it.
         videos_per_second, frames_per_second: one batch after the other, end to end, from the mean of all runs.
         reference: label of the first contender at this batch size, which speed-up and agreement refer to.
         speedup: times faster than the reference in compute time; 1 for itself.
@@ -41,6 +42,7 @@ class Measurement:
     reference: str
     compute_ms: Distribution
     end_to_end_ms: Distribution
+    device_ms: Distribution | None
     videos_per_second: float
     frames_per_second: float
     compute_videos_per_second: float
@@ -110,6 +112,8 @@ class BenchReport:
             "run: latents in memory to frames in memory; end to end: with making the latents and keeping the frames",
             "peak memory: of a process that does nothing else; load: with import of the library and hash check",
         ]
+        if any(row.device_ms for row in self.rows):
+            notes.append("device: between events on the device before and after the model, copies left out")
         fewest = min(row.compute_ms.runs for row in self.rows)
         if fewest < RUNS_FOR["p99"]:
             notes.append(f"p90 of {fewest} runs is rough; it settles at about {RUNS_FOR['p99']}, where p99 begins")
@@ -135,8 +139,8 @@ class BenchReport:
         return notes
 
 
-_HEADER = ["artifact@backend", "batch", "runs", "run p50", "run p90", "p99", "end to end p50", "videos/s", "frames/s"]
-_HEADER += ["speed-up", "peak MiB", "load s", "agreement"]
+_HEADER = ["artifact@backend", "batch", "runs", "device p50", "run p50", "run p90", "p99", "end to end p50"]
+_HEADER += ["videos/s", "frames/s", "speed-up", "peak MiB", "load s", "agreement"]
 
 
 def _cells(report: BenchReport) -> list[list[str]]:
@@ -148,6 +152,7 @@ def _cells(report: BenchReport) -> list[list[str]]:
                 row.contender,
                 str(row.batch),
                 str(run.runs),
+                "-" if row.device_ms is None else f"{row.device_ms.p50:.2f}",
                 f"{run.p50:.2f}",
                 "-" if run.p90 is None else f"{run.p90:.2f}",
                 "-" if run.p99 is None else f"{run.p99:.2f}",
@@ -160,9 +165,13 @@ def _cells(report: BenchReport) -> list[list[str]]:
                 _agreement(row),
             ]
         )
-    if not any(row.compute_ms.p99 for row in report.rows):
-        rows = [row[:5] + row[6:] for row in rows]
-    return rows
+    # Columns that nothing is known of are left out.
+    known = {
+        "p99": any(row.compute_ms.p99 for row in report.rows),
+        "device p50": any(row.device_ms for row in report.rows),
+    }
+    empty = [_HEADER.index(name) for name, is_known in known.items() if not is_known]
+    return [[cell for index, cell in enumerate(row) if index not in empty] for row in rows]
 
 
 def _agreement(row: Measurement) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,8 @@ class BenchSettings:
         batches: videos in a batch, each measured by itself.
         frames: of a video; None is what the model was trained for.
         threads: of every backend; None is each library's own choice, which makes comparisons weaker.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` (``cuda:1`` is the second), or ``tensorrt``: ONNX Runtime's provider of that name.
+            Engines run on CUDA, whatever it says.
         seconds: measuring time of each contender and batch size, at least.
         min_runs: runs of each contender and batch size, at least; ``max_seconds`` ends it before.
         max_seconds: longest measuring time of each contender and batch size; slow ones then have fewer runs.
@@ -56,7 +58,8 @@ class BenchSettings:
         for name in ("seconds", "max_seconds", "warmup_seconds"):
             seconds = getattr(self, name)
             _require(0 <= seconds < float("inf"), name, seconds, "a number of seconds", f"use {name} 5")
-        _require(self.device in ("cpu", "cuda"), "device", self.device, "cpu or cuda", "use device cpu")
+        known = re.fullmatch(r"cpu|(cuda|tensorrt)(:\d+)?", self.device)
+        _require(known is not None, "device", self.device, "cpu, cuda or tensorrt", "use device cpu")
 
 
 def _require(good: bool, name: str, value: object, expected: str, fix: str) -> None:

@@ -70,10 +70,12 @@ class Slice:
     Attributes:
         compute: of ``Backend.run`` alone: latents in host memory to frames in host memory.
         end_to_end: making the latents, running, and handing the frames on as uint8 in an array of their own.
+        device: of these runs on the device, copies left out; empty where the backend does not measure it.
     """
 
     compute: tuple[float, ...]
     end_to_end: tuple[float, ...]
+    device: tuple[float, ...] = ()
 
 
 class Worker:
@@ -136,6 +138,7 @@ class Worker:
             self._run()
         compute: list[float] = []
         end_to_end: list[float] = []
+        device: list[float] = []
         begun = time.perf_counter()
         while True:
             start = time.perf_counter()
@@ -143,9 +146,12 @@ class Worker:
             end = time.perf_counter()
             end_to_end.append(end - start)
             compute.append(spent)
+            milliseconds = self._running().device_milliseconds()
+            if milliseconds is not None:
+                device.append(milliseconds / 1000)
             if (len(compute) >= least and end - begun >= seconds) or end - begun >= limit:
                 break
-        return Slice(tuple(compute), tuple(end_to_end))
+        return Slice(tuple(compute), tuple(end_to_end), tuple(device))
 
     def _run(self) -> tuple[float, NDArray[np.uint8]]:
         """One batch from latents to frames; the seconds of the run itself, and the frames."""
