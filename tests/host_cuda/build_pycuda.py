@@ -2,8 +2,8 @@
 
     python tests/host_cuda/build_pycuda.py FOLDER
 
-installs into FOLDER/site, which goes on PYTHONPATH. Takes about three minutes of one core and 60 MB; a second call finds
-the work done. Needs g++. NVIDIA's headers come from wheels, and the library that an installed driver would bring is an
+installs into FOLDER/site, which goes on PYTHONPATH. Takes about three minutes of one core; a second call finds the work
+done. Needs g++. NVIDIA's headers come from wheels, and the library that an installed driver would bring is an
 empty one to link against: who imports pycuda brings the real ``libcuda.so.1``, or that of tests/host_cuda.
 """
 

@@ -53,7 +53,7 @@ bool any_context() {
     return std::any_of(contexts().begin(), contexts().end(), [](Context* context) { return context->references > 0; });
 }
 
-// When the process ends. After a violation nothing can be given back, and nothing is asked for.
+// When the process ends. After a violation nothing can be given back, so that nothing counts as left open.
 __attribute__((destructor)) void finish() {
     State& all = state();
     if (!all.initialized) return;
@@ -187,7 +187,8 @@ EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
     return enter("cuDevicePrimaryCtxRelease", Needs::driver, [&] {
         Context& context = primary(device);
         require(context.references > 0, kInvalidContext);
-        if (--context.references == 0 && !any_context()) note_what_is_alive();
+        --context.references;
+        if (!any_context() && state().sticky == kSuccess) note_what_is_alive();
     });
 }
 

@@ -214,6 +214,14 @@ EXPORT CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const
     });
 }
 
+// Long superseded; pycuda calls it before every launch, which gives the shape once more.
+EXPORT CUresult cuFuncSetBlockShape(CUfunction function, int x, int y, int z) {
+    return enter("cuFuncSetBlockShape", Needs::context, [&] {
+        require(function != nullptr, kInvalidHandle);
+        require(x > 0 && y > 0 && z > 0);
+    });
+}
+
 EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                                unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
                                void** parameters, void** extra) {
