@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 import onnx
 import tensorrt_rtx as trt
 from onnx import TensorProto, helper
 
-from vidgen.plugins.sepconv_trt.tensorrt.shim import make_alias
+from vidgen.plugins.sepconv_trt.tensorrt import prepare
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int32": TensorProto.INT32}
 TARGETS = ("SM86", "SM89", "SM120")
@@ -73,16 +72,13 @@ def build(log: Log, text: bytes, halo: int, taps: int) -> int:
 
 
 def main() -> None:
-    """Load the library, build each case, print one JSON object a line."""
+    """Load ``$VIDGEN_TENSORRT_LIBRARY``, build each case, print one JSON object a line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("library", type=Path)
     parser.add_argument("cases", help="JSON: a list of [taps, dtype, excess]")
     arguments = parser.parse_args()
-    make_alias(trt)
     log = Log()
-    registry = trt.get_plugin_registry()
-    registry.load_library(str(arguments.library))
-    assert registry.get_creator("SeparableConvolution", "1", "vidgen") is not None
+    prepare(trt, "library", taps=None, dtypes=("float32", "float16"))
+    assert trt.get_plugin_registry().get_creator("SeparableConvolution", "1", "vidgen") is not None
     for taps, dtype, excess in json.loads(arguments.cases):
         log.errors.clear()
         known = taps if isinstance(taps, int) else 5

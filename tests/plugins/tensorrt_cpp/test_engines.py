@@ -31,10 +31,11 @@ CASES: list[tuple[int | str, str, int, str]] = [
 
 
 def built(library: Path, cases: list[tuple[int | str, str, int]]) -> list[dict[str, Any]]:
-    """What each build gave; a parser that aborts takes the child with it, not the tests."""
+    """What each build gave, with the library named as users name it, in a child: a parser that aborts ends that alone."""
     done = subprocess.run(
-        [sys.executable, str(HERE / "build_engines.py"), str(library), json.dumps(cases)],
-        capture_output=True, text=True, check=False, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, str(HERE / "build_engines.py"), json.dumps(cases)],
+        capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "VIDGEN_TENSORRT_LIBRARY": str(library)},
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

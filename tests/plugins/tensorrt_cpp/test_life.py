@@ -235,6 +235,14 @@ def test_a_plugin_keeps_the_taps_it_was_made_for(library: Library) -> None:
     assert "vertical has 7 taps, the engine was built for 5" in library.logged().decode()
 
 
+def test_a_builder_may_time_a_plugin_before_it_configures_it(library: Library) -> None:
+    before = record(library).launches
+    assert run(make(library, BUILD), shapes(2, 3, 8, 8, 7)) == 0
+    assert record(library).launches == before + 1
+    assert run(make(library, BUILD), shapes(2, 3, 8, 8, 63)) != 0
+    assert record(library).launches == before + 1
+
+
 def test_an_empty_tensor_launches_nothing(library: Library) -> None:
     before = record(library).launches
     assert run(make(library, RUNTIME, 5), shapes(0, 3, 8, 8, 5)) == 0

@@ -306,16 +306,17 @@ class SeparableConvolution final : public nvinfer1::IPluginV3,
     if (!check_shapes(shapes, kTensors, sizes, message)) {
       return false;
     }
-    if (sizes.taps != taps_) {
+    // 0 only while a builder times a plugin that it has not configured.
+    if (taps_ != 0 && sizes.taps != taps_) {
       return message.set("vertical has %lld taps, the engine was built for %d", static_cast<long long>(sizes.taps),
                          static_cast<int>(taps_));
     }
     const Table table = compiled_kernels();
-    if (!check_taps(table, taps_, message) || !check_element(table, taps_, tensors[0].element, message)) {
+    if (!check_taps(table, sizes.taps, message) || !check_element(table, sizes.taps, tensors[0].element, message)) {
       return false;
     }
     for (int tensor = 0; tensor < kTensors; ++tensor) {
-      if (!takes(table, taps_, tensors, tensor)) {
+      if (!takes(table, sizes.taps, tensors, tensor)) {
         return message.set("%s is %s%s, expected %s in C order as input is", kTensorNames[tensor],
                            name_of(tensors[tensor].element), tensors[tensor].linear ? "" : " in another layout",
                            name_of(tensors[0].element));
