@@ -31,7 +31,7 @@ CASES: list[tuple[int | str, str, int, str]] = [
 
 
 def built(library: Path, cases: list[tuple[int | str, str, int]]) -> list[dict[str, Any]]:
-    """What each build gave, with the library named as users name it, in a child: a parser that aborts ends that alone."""
+    """What each build gave, with the library named as users name it, in a child: an abort ends that alone."""
     done = subprocess.run(
         [sys.executable, str(HERE / "build_engines.py"), json.dumps(cases)],
         capture_output=True, text=True, check=False, timeout=300,
