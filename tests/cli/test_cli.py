@@ -90,6 +90,11 @@ MISTAKES = [
     ["sample", "--engine", "missing.onnx", "-o", "out"],
     ["sample", "--engine", "missing.onnx", "-o", "out", "--grid", "8by8"],
     ["bench", "--engine", "missing.onnx"],
+    ["bench"],
+    ["bench", "--roofline", "--engine", "missing.onnx"],
+    ["export", "missing.safetensors", "-o", "out.plan"],
+    ["export", "missing.safetensors", "-o", "out.plan", "--gpu", "sm_1"],
+    ["sample", "--engine", "missing.plan", "-o", "out"],
     ["demo", "--minutes", "-1"],
 ]
 

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from vidgen._files import atomic_file, storage_error, write_json
+from vidgen._files import storage_error
 from vidgen.bench.environment import beginning, environment
 from vidgen.bench.process import ProcessWorker
-from vidgen.bench.report import BenchReport, Failure, Measurement
+from vidgen.bench.report import BenchReport, Failure, Measurement, write_report
 from vidgen.bench.settings import BenchSettings, Contender, contenders
 from vidgen.bench.statistics import Agreement, agreement, distribution, speedup, spread
 from vidgen.bench.worker import Load, Loaded, Slice, WarmUp, Worker
@@ -96,7 +96,7 @@ def bench(settings: BenchSettings, progress: Progress | None = None, *, load: Lo
         failures=tuple(failure for failure, _ in failures),
     )
     if settings.out is not None:
-        _write(report, settings.out)
+        write_report(settings.out, "bench", report.to_dict(), report.markdown())
     return report
 
 
@@ -254,9 +254,3 @@ def _compare(first: _Entry, other: _Entry, batch: int, scratch: Path) -> Agreeme
     if videos[0].shape != videos[1].shape:
         return None
     return agreement(videos[0], videos[1], same_weights=first.loaded.checkpoint == other.loaded.checkpoint)
-
-
-def _write(report: BenchReport, folder: Path) -> None:
-    write_json(folder / "bench.json", report.to_dict())
-    with atomic_file(folder / "bench.md") as partial:
-        partial.write_text(report.markdown(), encoding="utf-8")

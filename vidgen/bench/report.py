@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from vidgen._files import atomic_file, write_json
 from vidgen.bench.statistics import RUNS_FOR, Agreement, Distribution
 from vidgen.bench.worker import WarmUp
 
@@ -184,3 +186,14 @@ def _agreement(row: Measurement) -> str:
     if found.psnr is None:
         return f"equal{weights}"
     return f"max {found.max_grey_levels} levels, {found.psnr:.1f} dB{weights}"
+
+
+def write_report(folder: Path, name: str, values: Mapping[str, Any], page: str) -> None:
+    """Write NAME.json and NAME.md.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    write_json(folder / f"{name}.json", values)
+    with atomic_file(folder / f"{name}.md") as partial:
+        partial.write_text(page, encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from vidgen._console import Console, Result
 from vidgen.commands.options import Backend, Device, Frames, Seed, Threads, Trust, listed, make, option
@@ -124,7 +124,10 @@ def score(
 
 def bench(
     console: Console,
-    engine: Annotated[list[Path], option("Artifact, or ARTIFACT@BACKEND; may be repeated.", "--engine")],
+    engine: Annotated[list[Path] | None, option("Artifact, or ARTIFACT@BACKEND; may be repeated.", "--engine")] = None,
+    roofline: Annotated[
+        bool, option("Instead: what the kernels of separable convolution can reach on GPUs.", "--roofline")
+    ] = False,
     out: Annotated[Path | None, option("Folder for bench.json and bench.md.", "-o", "--out")] = None,
     backend: Annotated[list[str] | None, option("Backend to try; all installed if left out.", "--backend")] = None,
     batch: Annotated[list[int] | None, option("Videos in a batch; may be repeated (1 and 8).", "--batch")] = None,
@@ -139,12 +142,39 @@ def bench(
     seed: Seed = None,
 ) -> Result:
     """Time artifacts and backends side by side, and compare what they make."""
-    options = {key: value for key, value in locals().items() if key not in ("console", "engine", "backend", "batch")}
+    given = ("console", "engine", "roofline", "backend", "batch")
+    options = {key: value for key, value in locals().items() if key not in (*given, "given")}
+    if roofline:
+        return _roofline(out, batch, {"engine": engine, "backend": backend, **options, "out": None})
     from vidgen.bench.latency import bench as run
     from vidgen.bench.settings import BenchSettings
 
-    settings = make(BenchSettings, engines=engine, backends=backend, batches=batch, **options)
+    settings = make(BenchSettings, engines=tuple(engine or ()), backends=backend, batches=batch, **options)
     with console.progress("timing") as advance:
         report = run(settings, advance)
     wrote = f"\nwrote {out}/bench.json and {out}/bench.md" if out else ""
     return Result(report.to_dict(), report.table() + wrote, ok=report.ok)
+
+
+def _roofline(out: Path | None, batch: list[int] | None, others: dict[str, Any]) -> Result:
+    """The bench of what was never run: counted from sizes, and from what the compiler says of each kernel."""
+    for name, value in {**others, "batch": batch if batch and len(batch) > 1 else None}.items():
+        if value not in (None, []):
+            raise SettingsError(
+                f"cannot use --{name.replace('_', '-')} with --roofline",
+                seen=" ".join(f"--{name.replace('_', '-')} {each}" for each in _each(value)),
+                cause="the roofline is computed for one batch size, and nothing is run",
+                fix="vidgen bench --roofline --batch 16",
+            )
+    from vidgen.bench.report import write_report
+    from vidgen.plugins.sepconv_trt.cuda.roofline import RooflineSettings, roofline
+
+    report = roofline(make(RooflineSettings, batch=batch[0] if batch else None))
+    if out is not None:
+        write_report(out, "roofline", report.to_dict(), report.table())
+    wrote = f"\nwrote {out}/roofline.json and {out}/roofline.md" if out else ""
+    return Result(report.to_dict(), report.table() + wrote)
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
