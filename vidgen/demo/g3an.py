@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from vidgen.demo.story import Picture, Story, export_facts, sample_facts, words
@@ -11,9 +12,12 @@ from vidgen.runtime.settings import SampleSettings
 MADE = (
     *("faces", "faces.png", "run", "curves.svg", "grid", "lengths"),
     *("g3an.onnx", "g3an.onnx.json", "g3an-fp16.onnx", "g3an-fp16.onnx.json"),
+    *("g3an-fp16.plan", "g3an-fp16.plan.json"),
 )
 _CLIPS = 160
 _GRID = 6
+#: RTX 30, 40 and 50.
+_TARGETS = "sm_86,sm_89,sm_120"
 
 
 def tell(story: Story) -> tuple[Path, ...]:
@@ -28,11 +32,7 @@ def tell(story: Story) -> tuple[Path, ...]:
     story.tell("G3AN: training", train, lambda: _train(out, story.limit), curves)
     export = words("export", checkpoint, "-o", artifact)
     story.tell("G3AN: export", export, lambda: export_facts(checkpoint, artifact, False))
-    story.tell(
-        "Half precision",
-        words("export", checkpoint, "--fp16", "-o", half),
-        lambda: export_facts(checkpoint, half, True),
-    )
+    _half(story, checkpoint, half)
     grid = SampleSettings(engine=artifact, out=out / "grid", grid=f"{_GRID}x{_GRID}", format="webp")
     shown = Picture(
         "grid/grid.webp",
@@ -48,6 +48,17 @@ def tell(story: Story) -> tuple[Path, ...]:
     )
     story.tell("Longer videos", lengths.command(), lambda: sample_facts(lengths), shown)
     return artifact, half, checkpoint
+
+
+def _half(story: Story, checkpoint: Path, half: Path) -> None:
+    """Half precision; with an engine where the library is that builds one without a GPU."""
+    if importlib.util.find_spec("tensorrt_rtx"):
+        plan = half.with_suffix(".plan")
+        command = words("export", checkpoint, "--fp16", "-o", plan, "--gpu", _TARGETS)
+        story.tell("Half precision, and an engine", command, lambda: export_facts(checkpoint, half, True, _TARGETS))
+        return
+    command = words("export", checkpoint, "--fp16", "-o", half)
+    story.tell("Half precision", command, lambda: export_facts(checkpoint, half, True))
 
 
 def _data(out: Path) -> dict[str, str]:

@@ -63,15 +63,21 @@ def words(*words: object) -> str:
     return shlex.join(["vidgen", *map(str, words)])
 
 
-def export_facts(checkpoint: Path, artifact: Path, fp16: bool) -> dict[str, str]:
+def export_facts(checkpoint: Path, artifact: Path, fp16: bool, gpu: str | None = None) -> dict[str, str]:
+    """Export, with an engine for ``gpu`` beside it where that is given."""
     from vidgen.export import ExportSettings, export
 
-    manifest = export(ExportSettings(checkpoint=checkpoint, out=artifact, fp16=fp16)).manifest
+    engine = artifact.with_suffix(".plan") if gpu else None
+    report = export(ExportSettings(checkpoint=checkpoint, out=artifact, engine=engine, fp16=fp16, gpu=gpu))
     facts = {"size": f"{artifact.stat().st_size / 2**20:.1f} MiB"}
-    for check in manifest.verification:
+    for check in report.manifest.verification:
         facts[check.arrow] = f"{check.max_grey_levels:.2f} grey levels at most over {len(check.cases)} cases"
     if fp16:
-        facts["in half"] = f"{manifest.precision.half_share:.0%} of floating-point tensors"
+        facts["in half"] = f"{report.manifest.precision.half_share:.0%} of floating-point tensors"
+    if engine is not None and report.engine is not None and report.engine.engine is not None:
+        built = report.engine.engine
+        size = f"{engine.stat().st_size / 2**20:.1f} MiB for {', '.join(report.engine.target)}"
+        facts["engine"] = f"{size}, by {built.library} {built.version}; not run: it needs such a GPU"
     return facts
 
 
