@@ -21,9 +21,9 @@ from vidgen.export.engine_timing_cache import read_cache, write_cache
 from vidgen.export.engine_worker import receive, send
 from vidgen.models.config import ModelInterface
 from vidgen.runtime.manifest import Engine
-from vidgen.runtime.tensorrt_library import CURRENT, choose_builder, device_architecture
+from vidgen.runtime.tensorrt_library import CURRENT, choose_builder, device_architecture, load_tensorrt
 
-__all__ = ["BuiltEngine", "EngineSettings", "build_engine", "parse_gpu", "parse_workspace"]
+__all__ = ["BuiltEngine", "EngineSettings", "build_engine", "check_builder", "parse_gpu", "parse_workspace"]
 
 Say = Callable[[str], None]
 
@@ -72,7 +72,7 @@ def build_engine(
             builder crashed. StorageError: the timing cache cannot be read or written.
     """
     settings.check_profiles(interface)
-    builder, _ = choose_builder(settings.builder, settings.gpu)
+    builder, _ = check_builder(settings)
     _check_form(builder, sepconv)
     device = device_architecture()
     given = None if settings.timing_cache is None else read_cache(settings.timing_cache)
@@ -86,6 +86,18 @@ def build_engine(
             engine = dataclasses.replace(engine, timing_cache_sha256=written)
     target = tuple(device if name == CURRENT and device else name for name in settings.gpu)
     return BuiltEngine(result.plan, engine, target, f"{engine.library} {engine.version}")
+
+
+def check_builder(settings: EngineSettings) -> tuple[str, str]:
+    """The library that will build, and why; raises before anything is computed.
+
+    Raises:
+        SettingsError: no builder here serves the targets, or it lacks an option.
+        MissingDependencyError, BackendError: it is not installed, not whole, or too old.
+    """
+    builder, why = choose_builder(settings.builder, settings.gpu)
+    load_tensorrt(builder, "build engines").check_options(settings.optional(), device=device_architecture())
+    return builder, why
 
 
 def _check_form(builder: str, sepconv: str) -> None:
@@ -137,6 +149,7 @@ class _Child:
         try:
             return receive(self._process.stdout)  # type: ignore[arg-type]
         except EOFError:
+            self._process.stdout.close()
             code = self._process.wait()
             self._log.seek(0)
             said = self._log.read()[-4000:].decode(errors="replace")

@@ -16,7 +16,7 @@ _REFUSED = re.compile(
     r"Cannot compile operation '(?P<node>[^']+)' for (?P<family>\w+) \((?P<target>SM\d+)\): (?P<reason>.*?)(?: In |$)"
 )
 _WORKSPACE = re.compile(r"workspace (?:limit|size)", re.IGNORECASE)
-_CODE = re.compile(r"^(?:\w+::)?\w*:? ?(?:Error Code \d+: )?")
+_CODE = re.compile(r"^(?:\w+::\w+: )?(?:Error Code \d+: )?")
 
 
 class Messages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from vidgen.errors import SettingsError
@@ -125,10 +126,10 @@ def parse_workspace(text: str) -> int:
     Raises:
         SettingsError: not a size, or less than 1 MiB.
     """
-    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([a-z]*)", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,6})?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in _UNITS:
         raise _bad("workspace", text, "a size, such as 2GiB, 512MiB or 1.5GB")
-    size = int(float(match[1]) * _UNITS[match[2]])
+    size = int(Decimal(match[1]) * _UNITS[match[2]])
     if size < LEAST_WORKSPACE:
         raise _bad("workspace", text, "at least 1MiB, such as 2GiB")
     return size

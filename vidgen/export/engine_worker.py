@@ -11,13 +11,15 @@ from typing import Any, BinaryIO
 
 from vidgen._child import take_stdout
 
-_LENGTH = struct.Struct("<Q")
+#: In front of every value: what it is, and how many bytes follow.
+_HEAD = struct.Struct("<4sQ")
+_MARK = b"vgn1"
 
 
 def send(stream: BinaryIO, value: Any) -> None:
     """Write one value. Both ends are this program: nothing else is ever read."""
     content = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    stream.write(_LENGTH.pack(len(content)))
+    stream.write(_HEAD.pack(_MARK, len(content)))
     stream.write(content)
     stream.flush()
 
@@ -26,9 +28,12 @@ def receive(stream: BinaryIO) -> Any:
     """Read one value.
 
     Raises:
-        EOFError: the other end is gone.
+        EOFError: the other end is gone, or something else was written to the pipe.
     """
-    return pickle.loads(_read(stream, _LENGTH.unpack(_read(stream, _LENGTH.size))[0]))
+    mark, count = _HEAD.unpack(_read(stream, _HEAD.size))
+    if mark != _MARK:
+        raise EOFError("the other process wrote something else")
+    return pickle.loads(_read(stream, count))
 
 
 def _read(stream: BinaryIO, count: int) -> bytes:
