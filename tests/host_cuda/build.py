@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from vidgen.plugins.sepconv_trt.geometry import Plan
 
 DRIVER = Path(__file__).resolve().parent / "driver"
 EMULATION = emulator.HERE
-SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-Bsymbolic")
+SHARED = ("-shared", "-fPIC", "-pthread", "-fvisibility=hidden", "-Wl,-Bsymbolic")
 
 
 @functools.cache
@@ -26,9 +25,8 @@ def why_not() -> str | None:
 
 
 def build_driver(folder: Path) -> Path:
-    """The folder that holds ``libcuda.so.1``, compiled unless one of the same source is there."""
-    text = b"".join(path.read_bytes() for path in sorted(DRIVER.iterdir()))
-    made = folder / f"driver-{hashlib.sha256(text).hexdigest()[:16]}" / "libcuda.so.1"
+    """The folder that holds ``libcuda.so.1``, compiled unless it is there."""
+    made = folder / "driver" / "libcuda.so.1"
     name = ("-Wl,-soname,libcuda.so.1", str(DRIVER / "host_cuda.cpp"), "-ldl")
     _compile(made, ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", *SHARED, *name])
     return made.parent
@@ -36,14 +34,12 @@ def build_driver(folder: Path) -> Path:
 
 def build_kernel(folder: Path, plan: Plan) -> None:
     """``ENTRY.so`` in the folder: the package's kernel of a plan, emulated."""
-    text = kernel_text(device=False)
-    digest = hashlib.sha256("\n".join((text, *definitions(plan))).encode()).hexdigest()[:16]
-    source = folder / f"{plan.entry}-{digest}.cu"
     made = folder / f"{plan.entry}.so"
     if made.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    source.write_text(text, encoding="utf-8")
+    source = folder / f"{plan.entry}-{os.getpid()}.cu"
+    source.write_text(kernel_text(device=False), encoding="utf-8")
     macros = (f"-DKERNEL_ENTRY={plan.entry}", f'-DKERNEL_TEXT="{source}"', '-DKERNEL_SOURCE="entry.cpp"')
     files = (DRIVER / "kernel_object.cpp", EMULATION / "fibers.cpp", EMULATION / "half_on_cpu.cpp")
     options = (*emulator.FLAGS, *emulator.KERNEL_FLAGS, *SHARED, f"-I{EMULATION}", *definitions(plan), *macros)

@@ -26,10 +26,11 @@ Options:
         Results must be the same under all three.
     memory: of the device, in bytes. devices: how many. architecture: e.g. ``"sm_89"``. driver: e.g. ``"13.0"``.
     fail: ``"cuMemAlloc:3:CUDA_ERROR_OUT_OF_MEMORY"``: the third call of that entry point (named without its version)
-        fails so.
+        fails so; a number for an error without a name here.
     kernels: plans (vidgen.plugins.sepconv_trt.geometry) whose kernels are emulated: a cubin or PTX that names their
         entry may be loaded and launched.
-    timeout: seconds.
+    timeout: seconds. whole_exit: take the interpreter apart as a program does at its end; without, the child is ended
+        after its exit handlers, which is faster.
 
 Caught, in every schedule: copies out of bounds, use after free, double free, device memory touched by the host,
 kernels that write beside their memory, memory or pinned memory freed while work that nobody waited for uses it, two

@@ -85,6 +85,7 @@ class HostCuda:
         fail: str = "",
         kernels: Sequence[Plan] = (),
         timeout: int = 60,
+        whole_exit: bool = False,
     ) -> Outcome:
         """All that became of the function; options as conftest.py says."""
         for plan in kernels:
@@ -111,6 +112,7 @@ class HostCuda:
                     "arguments": arguments,
                     "environment": environment,
                     "timeout": timeout,
+                    "whole_exit": whole_exit,
                     "result": str(folder / "result"),
                     "stderr": str(folder / "stderr"),
                 }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from host_cuda import inside
 
-from vidgen.plugins.sepconv_trt.geometry import launch_geometry
+from vidgen.plugins.sepconv_trt.geometry import Plan, launch_geometry
 from vidgen.runtime.cuda import Cuda, open_cuda
 
 #: PTX that names a kernel and has no code: the driver runs the kernel's emulation.
@@ -295,6 +297,52 @@ class _Without:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name.split(".")[0] in self.names:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def plugin(library: str, runs: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """What an engine's plugin does: kernels loaded for this device and launched on the engine's stream."""
+    from vidgen.plugins.sepconv_trt.tensorrt.kernels import Kernels
+
+    batch, channels, height, width = (*runs[0][0].shape[:2], *runs[0][1].shape[2:])
+    launch = launch_geometry("forward", batch, channels, height, width, runs[0][1].shape[1], "float32")
+    found = [np.zeros((batch, channels, height, width), np.float32) for _ in runs]
+    with contextlib.ExitStack() as stack:
+        cuda = stack.enter_context(open_cuda(0, library))
+        engine = stack.enter_context(inside.foreign_stream())
+        kernels = stack.enter_context(contextlib.closing(Kernels(cuda, _without_code)))
+        memory = [stack.enter_context(cuda.allocate(array.nbytes)) for array in (*runs[0], found[0])]
+        addresses = [where.address for where in memory]
+        stream = stack.enter_context(cuda.borrow(engine))
+        for arrays, output in zip(runs, found):
+            for array, where in zip(arrays, memory):
+                cuda.to_device(where.address, array, stream)
+            kernels.launch(launch, addresses[:3], (channels, height, width), addresses[3:], engine)
+            cuda.to_host(output, addresses[3], stream)
+        stream.synchronize()
+    return found
+
+
+def _without_code(plan: Plan, architecture: str) -> bytes:
+    return PTX.format(entry=plan.entry).encode()
+
+
+def forgotten(library: str) -> None:
+    """Leave a device and what it handed out to the end of the process."""
+    cuda = open_cuda(0, library)
+    kept = [cuda, cuda.stream(), cuda.allocate(4), cuda.pinned(4), cuda.event()]
+    sys.modules[__name__].__dict__["_kept"] = kept
+
+
+def missing_in_pycuda() -> list[str]:
+    """Names that cuda_pycuda.py takes from pycuda.driver and that are not there."""
+    import pycuda.driver
+
+    from vidgen.runtime import cuda_pycuda
+
+    text = Path(cuda_pycuda.__file__).read_text(encoding="utf-8")
+    used = set(re.findall(r"(?:driver\.pycuda|self\.pycuda|library)\.([A-Za-z_]+)", text))
+    assert len(used) > 10
+    return sorted(name for name in used if not hasattr(pycuda.driver, name))
 
 
 def too_much(library: str, nbytes: int) -> None:

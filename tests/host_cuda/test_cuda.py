@@ -17,7 +17,7 @@ from vidgen.errors import BackendError, MissingDependencyError, SettingsError
 from vidgen.plugins.sepconv_trt.cuda.compile import compile_kernel
 from vidgen.plugins.sepconv_trt.geometry import DType, Plan, launch_geometry
 from vidgen.runtime import cuda as interface
-from vidgen.runtime import cuda_python
+from vidgen.runtime import cuda_errors, cuda_python
 
 SCHEDULES = ("now", "late", "ahead")
 with_each_library = pytest.mark.parametrize("library", libraries())
@@ -216,6 +216,13 @@ def test_errors_carry_cudas_name_and_what_to_do(
     assert not outcome.violations and outcome.status == 0
 
 
+@with_graphs
+def test_a_driver_that_is_too_old_is_told_apart(host_cuda: HostCuda, library: str) -> None:
+    error = host_cuda.outcome(scenarios.opened, library, fail="cuInit:1:35").error
+    assert isinstance(error, BackendError)
+    assert "cudaErrorInsufficientDriver" in error.seen and "driver" in error.fix
+
+
 def test_out_of_memory_says_how_much_is_free(host_cuda: HostCuda) -> None:
     error = host_cuda.outcome(scenarios.too_much, "cuda-python", 5 * 2**20, memory=4 * 2**20).error
     assert isinstance(error, BackendError)
@@ -245,6 +252,34 @@ def test_missing_libraries_are_both_named(host_cuda: HostCuda) -> None:
     assert isinstance(error, MissingDependencyError)
     assert "pycuda" in error.seen and "cuda-python" in error.seen
     assert "vidgen[gpu]" in error.fix
+
+
+@with_each_library
+def test_a_plugin_launches_on_the_stream_of_its_engine(host_cuda: HostCuda, library: str) -> None:
+    arrays = [_tensors("float32"), [2 * array for array in _tensors("float32")]]
+    found = host_cuda(scenarios.plugin, library, arrays, schedule="late", kernels=[_plan("float32")])
+    for result, expected in zip(found, map(_expected, arrays), strict=True):
+        assert np.abs(result - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("library", libraries()[:1])
+def test_a_forgotten_device_does_not_end_the_process_with_an_abort(host_cuda: HostCuda, library: str) -> None:
+    # pycuda aborts at exit if a context of its own is still current.
+    found = host_cuda.outcome(scenarios.forgotten, library, whole_exit=True)
+    assert (found.status, found.error, found.violations) == (0, None, [])
+    assert "PyCUDA ERROR" not in found.stderr
+
+
+@pytest.mark.parametrize("library", libraries()[:1])
+def test_every_name_we_use_exists_in_pycuda(host_cuda: HostCuda, library: str) -> None:
+    assert host_cuda(scenarios.missing_in_pycuda) == []
+
+
+def test_errors_we_explain_exist() -> None:
+    driver = pytest.importorskip("cuda.bindings.driver")
+    runtime = {"cudaErrorInsufficientDriver"}
+    assert set(cuda_errors.ADVICE) <= {*driver.CUresult.__members__, *runtime}
+    assert set(cuda_errors.RUNTIME_ERRORS.values()) == runtime
 
 
 def test_every_function_we_call_exists_in_cuda_python() -> None:

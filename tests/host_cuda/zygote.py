@@ -5,7 +5,10 @@ Reads pickled requests from standard input and answers each with the child's wai
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
+import gc
 import importlib.util
 import os
 import pickle
@@ -16,7 +19,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 #: Imported before the first fork. None of them loads libcuda before it is used.
 PRELOADED = ("numpy", "vidgen.runtime.cuda", "cuda.bindings.driver", "host_cuda.inside")
@@ -29,6 +32,8 @@ def main() -> None:
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page
     while head := requests.read(4):
         request = pickle.loads(requests.read(struct.unpack("<I", head)[0]))
         try:
@@ -66,6 +71,7 @@ def load(name: str, path: str) -> ModuleType:
 def run(request: dict[str, Any]) -> None:
     """In the child: call the function and leave its result, or what it raised, in a file."""
     stderr = os.open(request["stderr"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(stderr, 1)
     os.dup2(stderr, 2)
     os.environ.update(request["environment"])
@@ -87,6 +93,16 @@ def run(request: dict[str, Any]) -> None:
     except Exception as error:
         content = pickle.dumps({"value": None, "error": AssertionError(f"cannot be pickled: {error}: {result}")})
     Path(request["result"]).write_bytes(content)
+    if not request["whole_exit"]:
+        leave()
+
+
+def leave() -> NoReturn:
+    """End the child without taking the interpreter apart, which takes longer than the test."""
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    ctypes.CDLL("libcuda.so.1").hostCudaFinish()
+    os._exit(0)
 
 
 if __name__ == "__main__":

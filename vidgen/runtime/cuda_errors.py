@@ -97,8 +97,8 @@ ADVICE: dict[str, tuple[str, str]] = {
         "update the NVIDIA driver (nvidia-smi shows its version), or install a library made for it",
     ),
 }
-#: Numbers by which libraries report errors of the runtime API.
-RUNTIME_ERRORS: dict[int, str] = {35: "cudaErrorInsufficientDriver", 100: "CUDA_ERROR_NO_DEVICE"}
+#: Numbers that the driver's own list of errors leaves out.
+RUNTIME_ERRORS: dict[int, str] = {35: "cudaErrorInsufficientDriver"}
 
 
 def cuda_error(doing: str, name: str, detail: str = "") -> BackendError:

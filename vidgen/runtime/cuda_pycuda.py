@@ -61,7 +61,7 @@ class _Driver:
         """CUDA's name of the error it describes so: pycuda keeps neither name nor number."""
         for status in range(1, 1000):
             if self._text("cuGetErrorString", status) == description:
-                return self._text("cuGetErrorName", status)
+                return self._text("cuGetErrorName", status) or description
         return description or "an error without a name"
 
     def _text(self, function: str, status: int) -> str:

@@ -55,15 +55,15 @@ class _Driver:
         except RuntimeError as error:
             # The library to load, or a function in it, is not there.
             raise self._unusable(doing, error) from error
+        except ValueError as error:
+            # "35 is not a valid CUresult"
+            number = str(error).split(" ")[0]
+            if not number.isdecimal():
+                raise
+            raise cuda_error(doing, RUNTIME_ERRORS.get(int(number), f"CUDA error {number}")) from error
         if int(status):
-            raise cuda_error(doing, self._name(int(status)))
+            raise cuda_error(doing, str(status.name))
         return values[0] if len(values) == 1 else tuple(values)
-
-    def _name(self, status: int) -> str:
-        try:
-            return str(self.bindings.CUresult(status).name)
-        except ValueError:
-            return RUNTIME_ERRORS.get(status, f"CUDA error {status}")
 
     @staticmethod
     def _unusable(doing: str, error: Exception) -> BackendError:

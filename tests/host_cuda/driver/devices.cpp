@@ -55,8 +55,10 @@ bool any_context() {
 
 // When the process ends. After a violation nothing can be given back, so that nothing counts as left open.
 __attribute__((destructor)) void finish() {
+    static bool finished = false;
     State& all = state();
-    if (!all.initialized) return;
+    if (!all.initialized || finished) return;
+    finished = true;
     if (all.sticky == kSuccess && any_context()) {
         note(all.leaks, "leak", "the primary context");
         note_what_is_alive();
@@ -85,6 +87,9 @@ CUresult find_entry(const char* symbol, void** function) {
 }  // namespace
 
 bool has_context() { return !current.empty() && current.back() != nullptr && current.back()->references > 0; }
+
+// For a process that ends without destructors.
+EXPORT void hostCudaFinish() { finish(); }
 
 EXPORT CUresult hostCudaNotSupported() { return kNotSupported; }
 

@@ -140,7 +140,8 @@ CUresult result_of(const std::string& name) {
     for (const Result& known : kResults) {
         if (name == known.name) return known.result;
     }
-    return kUnknown;
+    const int number = std::atoi(name.c_str());
+    return number != 0 ? number : kUnknown;
 }
 
 std::string text_of(const void* address) {
