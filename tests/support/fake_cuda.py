@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgen.errors import BackendError
 from vidgen.runtime.cuda import Capture, Cuda, DeviceMemory, Event, Graph, Module, PinnedMemory, Stream
 from vidgen.runtime.cuda_errors import cuda_error
 
@@ -216,19 +215,19 @@ class FakeCuda(Cuda):
     def close(self) -> None:
         self.open = False
 
+    def is_capturing(self, stream: int) -> bool:
+        return self.streams[stream].capturing is not None
+
+    def enqueue(self, stream: int, work: Work, reads: Any = (), writes: Any = ()) -> None:
+        """Put work of an engine into a stream."""
+        assert all(address in self.memory for address, _ in (*reads, *writes)), "an address of no memory"
+        self.streams[stream].enqueue(work)
+
+    def view(self, address: int, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Device memory as an array."""
+        return self.bytes_at(address, int(np.prod(shape)) * np.dtype(dtype).itemsize).view(dtype).reshape(shape)
+
     def leaks(self) -> dict[str, int]:
         """What was not given back."""
         found = {**self.held, "streams": len(self.streams), "events": self.events, "graphs": self.graphs}
         return {name: number for name, number in found.items() if number}
-
-
-def fails_with(error: BackendError) -> Work:
-    """Work that fails when the device comes to it."""
-
-    def work() -> None:
-        raise error
-
-    return work
-
-
-__all__ = ["POISON", "FakeCuda", "FakeStream", "Sequence", "fails_with"]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import enum
 import json
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from support.fake_cuda import FakeCuda, fails_with
+from numpy.typing import NDArray
 
 from vidgen._files import sha256, write_json
 from vidgen.models.config import ModelInterface, TensorSpec
@@ -24,6 +25,8 @@ from vidgen.runtime.cuda_errors import cuda_error
 from vidgen.runtime.manifest import Engine, EngineProfile, Manifest, manifest_path
 from vidgen.runtime.tensorrt_library import TensorRT
 
+#: (address, bytes) of device memory.
+Ranges = Sequence[tuple[int, int]]
 HEADER = {"tensorrt": b"ftrt", "tensorrt-rtx": b"vtrt"}
 PROFILES = (EngineProfile((1, 2, 4), (1, 1, 3)), EngineProfile((4, 8, 8), (1, 1, 9)))
 
@@ -118,18 +121,31 @@ class FakeConfig:
             self.rtx[name] = value
 
 
+class Device(Protocol):
+    """What the fake asks of a device: to put work into a stream that somebody else made, and memory for that work."""
+
+    architecture: str
+
+    def is_capturing(self, stream: int) -> bool: ...
+
+    def enqueue(self, stream: int, work: Callable[[], None], reads: Ranges, writes: Ranges) -> None: ...
+
+    def view(self, address: int, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]: ...
+
+
 @dataclass
 class FakeTensorRT:
     """A fake of the module, in the form in which ``load_tensorrt`` gives it: ``library``.
 
     Attributes:
+        cuda: the device that engines run on.
         fail: what fails from now on: ``"deserialize"``, ``"context"``, ``"profile"``, ``"enqueue"`` (answers False),
             ``"kernel"`` (the device does), ``"capture"``.
         calls: of contexts and engines, in order: (context number, call, arguments).
         reasons: what the validity of an engine is said to lack.
     """
 
-    cuda: FakeCuda
+    cuda: Device
     name: str = "tensorrt-rtx"
     version: tuple[int, ...] = (1, 7, 1, 116)
     fail: set[str] = field(default_factory=set)
@@ -293,7 +309,7 @@ class FakeContext:
 
     def set_optimization_profile_async(self, profile: int, handle: int) -> bool:
         self._note("profile", profile)
-        assert handle in self._library.cuda.streams
+        assert handle, "the default stream"
         if "profile" in self._library.fail:
             return self._error("Cannot set profile")
         self._profile = profile
@@ -328,13 +344,12 @@ class FakeContext:
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._note("address", name, address)
-        assert address in self._library.cuda.memory, "an address of no memory"
+        assert address, "no address"
         self._addresses[name] = address
         return True
 
     def execute_async_v3(self, handle: int) -> bool:
-        stream = self._library.cuda.streams[handle]
-        captured = stream.capturing is not None
+        captured = self._library.cuda.is_capturing(handle)
         self._note("capture" if captured else "enqueue", handle)
         missing = [spec.name for spec in self._engine.specs if spec.name not in self._addresses]
         if missing or self.infer_shapes():
@@ -344,24 +359,26 @@ class FakeContext:
         if captured and ("capture" in self._library.fail or not self._ran):
             return self._error("operation not permitted when stream is capturing")
         self._ran = True
-        stream.enqueue(self._work(dict(self._addresses), self._sizes()))
+        self._put(handle, dict(self._addresses), self._sizes(), broken="kernel" in self._library.fail)
         return True
 
-    def _work(self, addresses: dict[str, int], sizes: dict[str, int]) -> Any:
-        """The run, with addresses and sizes as they are now: a graph keeps them."""
-        if "kernel" in self._library.fail:
-            return fails_with(cuda_error("wait for the GPU", "CUDA_ERROR_ILLEGAL_ADDRESS"))
+    def _put(self, handle: int, addresses: dict[str, int], sizes: dict[str, int], *, broken: bool) -> None:
+        """Give the stream the run, with addresses and sizes as they are now: a graph keeps them."""
         assert self._engine.has_weights, "run without weights"
-        interface, cuda = self._engine.interface, self._library.cuda
+        interface, device = self._engine.interface, self._library.cuda
 
-        def array(spec: TensorSpec) -> np.ndarray[Any, Any]:
-            shape = spec.resolve(**sizes)
-            nbytes = int(np.prod(shape)) * np.dtype(spec.dtype).itemsize
-            return cuda.bytes_at(addresses[spec.name], nbytes).view(spec.dtype).reshape(shape)
+        def ranges(specs: Sequence[TensorSpec]) -> Ranges:
+            shapes = [(spec, int(np.prod(spec.resolve(**sizes)))) for spec in specs]
+            return [(addresses[spec.name], count * np.dtype(spec.dtype).itemsize) for spec, count in shapes]
+
+        def array(spec: TensorSpec) -> NDArray[Any]:
+            return device.view(addresses[spec.name], spec.dtype, spec.resolve(**sizes))
 
         def work() -> None:
+            if broken:
+                raise cuda_error("wait for the GPU", "CUDA_ERROR_ILLEGAL_ADDRESS")
             with FakeBackend(self._engine.manifest) as fake:
                 inputs = {spec.name: array(spec) for spec in interface.inputs}
                 fake.run(inputs, array(interface.output), {spec.name: array(spec) for spec in interface.extras})
 
-        return work
+        device.enqueue(handle, work, ranges(interface.inputs), ranges((interface.output, *interface.extras)))

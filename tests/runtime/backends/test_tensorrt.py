@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.fake_cuda import FakeCuda
+from support.fake_cuda import FakeCuda, FakeEvent
 from support.fake_tensorrt import PROFILES, FakeTensorRT, write_engine
 
 from vidgen.errors import ArtifactError, BackendError, MissingDependencyError, SamplingError, VidgenError
@@ -275,6 +275,23 @@ def test_leaving_early_and_going_on_with_other_batches_gives_the_right_frames(ma
         started = backend.run_many(batch(backend.manifest, 2 * index) for index in range(5))
         next(started)
         # Left hanging: closing the backend waits for what is on its way.
+
+
+@pytest.mark.parametrize("missing", ["compute waits for upload", "download waits for compute", "host waits for frames"])
+def test_a_missing_wait_would_show(machine: Machine, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """What these tests rest on: without any one of the waits the frames are wrong."""
+    with open_backend(machine.plan) as backend:
+        streams, given = backend._loop._streams, batch(backend.manifest, 0)  # type: ignore[attr-defined]
+        if missing == "host waits for frames":
+            monkeypatch.setattr(FakeEvent, "synchronize", lambda event: None)
+            monkeypatch.setattr(FakeEvent, "milliseconds_since", lambda event, earlier: 1.0)
+        else:
+            stream = streams.compute if missing.startswith("compute") else streams.download
+            monkeypatch.setattr(stream, "wait", lambda event: None)
+            monkeypatch.setattr(FakeEvent, "milliseconds_since", lambda event, earlier: 1.0)
+        backend.run(*given)
+        assert not np.array_equal(given.output, expected(backend.manifest, given).output)
+        monkeypatch.undo()
 
 
 def test_iterators_used_by_turns_do_not_take_each_others_frames(machine: Machine) -> None:
