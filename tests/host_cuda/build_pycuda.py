@@ -85,7 +85,9 @@ def _stand_in(folder: Path) -> Path:
 
 
 def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
+    # What --target receives stands beside this environment, whose packages it cannot break.
+    quiet = ("--quiet", "--disable-pip-version-check", *(["--no-warn-conflicts"] if arguments[0] == "install" else []))
+    command = [sys.executable, "-m", "pip", *arguments, *quiet]
     subprocess.run(command, check=True, env={**os.environ, **ENVIRONMENT})
 
 

@@ -36,6 +36,7 @@ Caught, in every schedule: copies out of bounds, use after free, double free, de
 kernels that write beside their memory, memory or pinned memory freed while work that nobody waited for uses it, two
 streams that use the same memory in no order (a missing wait), a pinned source that the host changes in flight, calls
 from a thread without a context, calls that a capture forbids, and what is still alive when the context goes.
+Within a graph, work runs in the order in which it was captured: waits that are missing inside a block are not seen.
 What the host reads too early is poison (0xCB) in the schedules "late" and "ahead".
 
 Work of a fake engine: ``host_cuda.inside`` is for functions that run under the driver: ``enqueue(stream_handle,

@@ -229,6 +229,34 @@ def failed_capture(library: str) -> tuple[str, list[float]]:
         return said, found.tolist()
 
 
+def capture_across_streams(library: str, mistake: str) -> float:
+    """A block in which work goes to another stream and comes back; what the copy at its end brings."""
+    with contextlib.ExitStack() as stack:
+        cuda = stack.enter_context(open_cuda(0, library))
+        main, side = (stack.enter_context(cuda.stream()) for _ in range(2))
+        forked, joined = (stack.enter_context(cuda.event()) for _ in range(2))
+        memory = stack.enter_context(cuda.allocate(4))
+        source, target = (stack.enter_context(cuda.pinned(4)) for _ in range(2))
+        source.array.view(np.float32)[:] = 2
+        joined.record(side)
+        with cuda.capture(main) as capture:
+            if mistake == "waits for earlier work":
+                main.wait(joined)
+            if mistake == "allocates":
+                cuda.allocate(4)
+            forked.record(main)
+            side.wait(forked)
+            cuda.to_device(memory.address, source.array, side)
+            joined.record(side)
+            if mistake != "never joined":
+                main.wait(joined)
+            cuda.to_host(target.array, memory.address, main)
+        with capture.graph as graph:
+            graph.launch(main)
+            main.synchronize()
+        return float(target.array.view(np.float32)[0])
+
+
 def closing_twice(library: str) -> int:
     """All that can be closed, closed twice; the device can be opened again afterwards."""
     for _ in range(2):

@@ -138,6 +138,23 @@ def test_a_stream_survives_a_capture_that_fails(host_cuda: HostCuda, library: st
     assert values == [7]
 
 
+@with_graphs
+@pytest.mark.parametrize(
+    ("mistake", "name"),
+    [
+        ("never joined", "CUDA_ERROR_STREAM_CAPTURE_UNJOINED"),
+        ("waits for earlier work", "CUDA_ERROR_STREAM_CAPTURE_ISOLATION"),
+        ("allocates", "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"),
+    ],
+)
+def test_what_a_capture_forbids_is_explained(host_cuda: HostCuda, library: str, mistake: str, name: str) -> None:
+    assert host_cuda(scenarios.capture_across_streams, library, "") == 2
+    error = host_cuda.outcome(scenarios.capture_across_streams, library, mistake).error
+    assert isinstance(error, BackendError)
+    assert name in error.seen
+    assert error.cause != "CUDA refuses the call"
+
+
 @pytest.mark.parametrize("library", libraries()[:1])
 def test_pycuda_says_that_it_has_no_graphs(host_cuda: HostCuda, library: str) -> None:
     error = host_cuda.outcome(scenarios.replay, library, 1).error
@@ -251,7 +268,7 @@ def test_missing_libraries_are_both_named(host_cuda: HostCuda) -> None:
     error = host_cuda.outcome(scenarios.opened_without_libraries).error
     assert isinstance(error, MissingDependencyError)
     assert "pycuda" in error.seen and "cuda-python" in error.seen
-    assert "vidgen[gpu]" in error.fix
+    assert "pip install cuda-bindings" in error.fix
 
 
 @with_each_library

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
-from host_cuda import bugs, scenarios
+from host_cuda import bugs, programs, scenarios
 from host_cuda.harness import HostCuda, HostCudaError, libraries
 
 from vidgen.plugins.sepconv_trt.geometry import launch_geometry
@@ -65,6 +66,27 @@ def test_a_missing_wait_between_streams_is_caught_in_every_schedule(
     found = host_cuda.outcome(scenarios.ring, library, 2, 4, wait, schedule=schedule)
     assert len(found.violations) == 1, found.stderr
     assert "does not wait for" in found.violations[0] and "both use device memory" in found.violations[0]
+
+
+@with_library
+@pytest.mark.parametrize("schedule", ["now", "late", "ahead"])
+def test_programs_with_the_waits_they_need_compute_the_same_in_every_schedule(
+    host_cuda: HostCuda, library: str, schedule: str
+) -> None:
+    drawn = [programs.draw(seed) for seed in range(30)]
+    assert sum(len(program.waits) for program in drawn) > 60
+    for program, found in zip(drawn, host_cuda(programs.run, library, drawn, schedule=schedule), strict=True):
+        assert np.array_equal(found, programs.computed(program).astype(np.float32))
+
+
+@with_library
+@pytest.mark.parametrize("seed", range(4))
+def test_any_wait_left_out_of_a_program_is_caught(host_cuda: HostCuda, library: str, seed: int) -> None:
+    program = programs.draw(seed)
+    wait = program.waits[seed % len(program.waits)]
+    found = host_cuda.outcome(programs.run, library, [program.without(wait)], schedule=("now", "late")[seed % 2])
+    assert len(found.violations) == 1, found.stderr
+    assert "does not wait for" in found.violations[0]
 
 
 @with_library

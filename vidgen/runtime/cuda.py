@@ -241,7 +241,7 @@ def _missing(reasons: dict[str, MissingDependencyError]) -> BackendError | Missi
         "cannot open CUDA",
         seen=seen,
         cause="no CUDA library for Python is installed, or what is installed does not fit the driver",
-        fix="pip install 'vidgen[gpu]'",
+        fix="pip install cuda-bindings   (a wheel; pycuda, built for this driver, serves as well)",
     )
 
 

@@ -80,6 +80,14 @@ ADVICE: dict[str, tuple[str, str]] = {
         "something inside a captured block cannot be captured",
         "run once before capturing, or run without CUDA graphs",
     ),
+    "CUDA_ERROR_STREAM_CAPTURE_UNJOINED": (
+        "work went to another stream inside a captured block, which did not wait for it",
+        "let the captured stream wait for the other one before the block ends",
+    ),
+    "CUDA_ERROR_STREAM_CAPTURE_ISOLATION": (
+        "a captured block waits for work that was given before it",
+        "wait before the block",
+    ),
     "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": (
         "the driver was updated while the system ran: its two halves differ",
         "reboot",
