@@ -13,7 +13,8 @@ from onnx import numpy_helper
 
 from vidgen.errors import ArtifactError, CheckpointError, VerificationError
 from vidgen.export import ExportSettings, export, verify
-from vidgen.export.verify import FLOAT32, HALF, HALF_ATTENTION, Case, cases_for, references, tolerance_for
+from vidgen.export.measure import FLOAT32, HALF, HALF_ATTENTION, Case, tolerance_for
+from vidgen.export.verify import cases_for, references
 from vidgen.models.checkpoint import load_tensors, read_info, save_checkpoint
 from vidgen.models.config import G3ANConfig
 from vidgen.runtime.manifest import manifest_path, read_manifest, write_manifest
@@ -178,7 +179,13 @@ def test_tolerances_are_as_strict_as_the_network_allows(exported):
     _, artifact = exported(fp16=True)
     manifest = read_manifest(artifact)
     assert tolerance_for(manifest) is HALF
-    assert tolerance_for(dataclasses.replace(manifest, config=G3ANConfig(ch=4, use_attention=True))) is HALF_ATTENTION
+    attention = dataclasses.replace(manifest, config=G3ANConfig(ch=4, use_attention=True))
+    assert tolerance_for(attention) is HALF_ATTENTION
+    for asked, levels in ((0.5, 0.5), (HALF.levels, HALF.levels), (HALF_ATTENTION.levels, HALF_ATTENTION.levels)):
+        precision = dataclasses.replace(manifest.precision, tolerance=asked)
+        for each in (manifest, attention):
+            allowed = tolerance_for(dataclasses.replace(each, precision=precision))
+            assert allowed.levels == levels and allowed.psnr == HALF.psnr
     assert tolerance_for(dataclasses.replace(manifest, precision=type(manifest.precision)())) is FLOAT32
 
 

@@ -6,6 +6,7 @@ choice, and the share of half is counted on the finished graph.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,56 +18,71 @@ from vidgen.errors import ExportError
 from vidgen.export.onnx_graph import check, graphs
 from vidgen.runtime.manifest import Precision
 
-#: Operators that stay float32: Softmax sums 1024 exponentials; Tanh and what follows it make the 8-bit levels, where
-#: half has steps of 1/16 level. Keeping the attention scores, their projections or whole blocks in float32 as well
-#: was measured and gained nothing.
-KEPT_OPERATORS = ("Softmax", "Tanh")
+#: Operators that stay float32, and why: half has steps of 1/16 grey level near white.
+KEPT_OPERATORS = {
+    "Softmax": "sums up to 1024 exponentials",
+    "Tanh": "makes the grey levels",
+}
 #: Everything after these operators stays float32.
 KEPT_AFTER = ("Tanh",)
-#: What of TwoStreamVAN stays float32, by the names of its parts: all that a step hands to the next (frames, their
-#: difference, the recurrent network), because an error there grows from frame to frame; and the pixels.
-RECURRENT_SCOPES = (
-    "opening",
-    "opening.recurrence.*",
-    "step",
-    "step.recurrence*",
-    "*.decoder.fusion64",
-    "video",
-    "mask_*",
-)
+#: What of TwoStreamVAN stays float32, by the names of its parts, and why: an error in what a step hands to the next
+#: grows from frame to frame.
+RECURRENT_SCOPES = {
+    "opening": "handed from step to step",
+    "opening.recurrence.*": "the recurrent state",
+    "step": "handed from step to step",
+    "step.recurrence*": "the recurrent state",
+    "*.decoder.fusion64": "the frame, handed to the next step",
+    "video": "the pixels",
+    "mask_*": "the masks as they are given out",
+}
 #: And these operators in its decoder.
-RECURRENT_OPERATORS = ("*.decoder.*/Tanh",)
+RECURRENT_OPERATORS = {"*.decoder.*/Tanh": "the frame, handed to the next step"}
+#: Why a node stays float32 that a keep-list names.
+LISTED = "keep-list"
+#: The rule of nodes that hold a graph, such as loops. They are no layers.
+BODY = ("body", "hands on what its body makes")
 #: Below this share of half tensors the rewrite has failed, whatever it says.
 SMALLEST_SHARE = 0.5
 
 
-def to_half(model: Any, *, recurrent: bool = False) -> tuple[Any, Precision]:
+def to_half(model: Any, *, recurrent: bool = False, keep: Iterable[str] = ()) -> tuple[Any, Precision]:
     """A copy of a float32 graph in half precision; inputs and outputs, of loops too, keep their types.
 
     Args:
         model: a checked ModelProto with float32 tensors only, besides integers and booleans.
         recurrent: TwoStreamVAN's sampling path, for which other nodes stay float32.
+        keep: names of nodes, or of parts of the model (``fsa``: every node below it), that stay float32 too.
 
     Raises:
         ExportError: a weight does not fit into half precision, or less than half of the tensors became half.
     """
+    result, precision = type_graph(model, recurrent=recurrent, keep=keep)
+    check(result)
+    if precision.half_share < SMALLEST_SHARE:
+        share = f"{precision.half_share:.0%} of floating-point tensors are half"
+        raise ExportError(
+            "the half-precision graph is not half",
+            seen=f"{share}, expected at least {SMALLEST_SHARE:.0%}",
+            cause="the list of what stays float32 is too long"
+            if precision.kept_nodes
+            else "a defect of this version of vidgen: most operations were kept in float32",
+            fix="export without --fp16",
+        )
+    return result, precision
+
+
+def type_graph(model: Any, *, recurrent: bool, keep: Iterable[str]) -> tuple[Any, Precision]:
+    """As :func:`to_half`, whatever the share and unchecked: what a search tries on its way."""
     onnx = require("onnx", "write half-precision graphs")
+    keep = tuple(sorted(keep))
     typed = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    caster = _Caster(onnx, typed.graph, recurrent)
+    caster = _Caster(onnx, typed.graph, recurrent, keep)
     caster.run()
     result = onnx.ModelProto()
     result.CopyFrom(model)
     caster.replace(result.graph)
-    check(result)
-    share = half_share(result)
-    if share < SMALLEST_SHARE:
-        raise ExportError(
-            "the half-precision graph is not half",
-            seen=f"{share:.0%} of floating-point tensors are half, expected at least {SMALLEST_SHARE:.0%}",
-            cause="a defect of this version of vidgen: most operations were kept in float32",
-            fix="export without --fp16",
-        )
-    return result, Precision("float16", round(share, 4), tuple(sorted(caster.kept)))
+    return result, Precision("float16", round(half_share(result), 4), tuple(sorted(caster.kept)), keep)
 
 
 def half_share(model: Any) -> float:
@@ -81,6 +97,46 @@ def half_share(model: Any) -> float:
     return floats.count(onnx.TensorProto.FLOAT16) / len(floats) if floats else 0.0
 
 
+def rules_for(graph: Any, *, recurrent: bool, keep: Collection[str] = ()) -> dict[str, tuple[str, str]]:
+    """The nodes of one graph that stay float32, each with the rule it stays by and the reason for the rule."""
+    rules: dict[str, tuple[str, str]] = {}
+    after: set[str] = set()
+    for node in graph.node:
+        if any(attribute.HasField("g") for attribute in node.attribute):
+            # What goes into a graph inside, and comes out of it, has the types it had.
+            rules[node.name] = BODY
+            continue
+        rule = _recurrent_rule(node) if recurrent else _rule(node, after)
+        listed = next((entry for entry in keep if is_below(node.name, entry)), None)
+        if rule is not None or listed is not None:
+            rules[node.name] = rule or (listed or "", LISTED)
+    return rules
+
+
+def is_below(name: str, entry: str) -> bool:
+    """Whether a node is the one a keep-list's entry names, or belongs to the part of the model that it names."""
+    scope = name.rpartition("/")[0]
+    return entry in (name, scope) or scope.startswith(f"{entry}.")
+
+
+def _rule(node: Any, after: set[str]) -> tuple[str, str] | None:
+    """The rule for a node of a model without recurrence; ``after`` gathers the tensors after the last operators."""
+    follows = any(name in after for name in node.input)
+    if follows or node.op_type in KEPT_AFTER:
+        after.update(node.output)
+    if follows:
+        return "after " + ", ".join(KEPT_AFTER), "the grey levels"
+    return (node.op_type, KEPT_OPERATORS[node.op_type]) if node.op_type in KEPT_OPERATORS else None
+
+
+def _recurrent_rule(node: Any) -> tuple[str, str] | None:
+    """The rule for a node of TwoStreamVAN's sampling path."""
+    scope = node.name.rpartition("/")[0]
+    found = [(rule, why) for rule, why in RECURRENT_SCOPES.items() if fnmatchcase(scope, rule)]
+    found += [(rule, why) for rule, why in RECURRENT_OPERATORS.items() if fnmatchcase(node.name, rule)]
+    return found[0] if found else None
+
+
 @dataclass
 class _Caster:
     """Walks over a graph in order; ``_half`` names the tensors that are half in the new graph.
@@ -92,6 +148,7 @@ class _Caster:
     onnx: Any
     graph: Any
     recurrent: bool
+    keep: tuple[str, ...] = ()
     outer: _Caster | None = None
     nodes: list[Any] = field(default_factory=list)
     initializers: dict[str, Any] = field(default_factory=dict)
@@ -117,13 +174,14 @@ class _Caster:
 
     def run(self) -> None:
         """Rewrite all nodes; afterwards outputs have the types they had."""
-        kept = self._kept_nodes()
+        rules = rules_for(self.graph, recurrent=self.recurrent, keep=self.keep)
+        self.kept |= {rule for rule, why in rules.values() if why != LISTED and rule != BODY[0]}
         outputs = {value.name for value in self.graph.output}
         for source in self.graph.node:
             node = self.onnx.NodeProto()
             node.CopyFrom(source)
             self._run_bodies(node)
-            half = not kept[source.name] and any(name in self._floats for name in (*node.input, *node.output))
+            half = source.name not in rules and any(name in self._floats for name in (*node.input, *node.output))
             for index, name in enumerate(node.input):
                 # An operand left out has no name.
                 node.input[index] = self._as(name, half) if name in self._floats else self._plain(name)
@@ -141,7 +199,7 @@ class _Caster:
         """Rewrite the graphs inside of a node; what they take from here is typed already."""
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                inner = _Caster(self.onnx, attribute.g, self.recurrent, self)
+                inner = _Caster(self.onnx, attribute.g, self.recurrent, self.keep, self)
                 inner.run()
                 inner.replace(attribute.g)
 
@@ -150,32 +208,6 @@ class _Caster:
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self.nodes)
         graph.initializer.extend(self.initializers.values())
-
-    def _stays(self, node: Any) -> str | None:
-        """The rule of a recurrent model by which a node stays float32."""
-        scope = node.name.rpartition("/")[0]
-        rules = [rule for rule in RECURRENT_SCOPES if fnmatchcase(scope, rule)]
-        rules += [rule for rule in RECURRENT_OPERATORS if fnmatchcase(node.name, rule)]
-        return rules[0] if rules else None
-
-    def _kept_nodes(self) -> dict[str, bool]:
-        """For each node, whether it stays float32; notes the rules that applied."""
-        if self.recurrent:
-            rules = {node.name: "float32" if node.op_type == "Loop" else self._stays(node) for node in self.graph.node}
-            self.kept |= {rule for rule in rules.values() if rule not in (None, "float32")}
-            return {name: rule is not None for name, rule in rules.items()}
-        kept: dict[str, bool] = {}
-        after: set[str] = set()
-        for node in self.graph.node:
-            follows = any(name in after for name in node.input)
-            if follows or node.op_type in KEPT_AFTER:
-                after.update(node.output)
-            if node.op_type in KEPT_OPERATORS:
-                self.kept.add(node.op_type)
-            if follows:
-                self.kept.add("after " + ", ".join(KEPT_AFTER))
-            kept[node.name] = follows or node.op_type in KEPT_OPERATORS
-        return kept
 
     def _plain(self, name: str) -> str:
         """A tensor as it was."""
@@ -203,7 +235,10 @@ class _Caster:
 
     def _append_cast(self, source: str, result: str, *, half: bool) -> None:
         kind = self.onnx.TensorProto.FLOAT16 if half else self.onnx.TensorProto.FLOAT
-        self.nodes.append(self.onnx.helper.make_node("Cast", [source], [result], name=result, to=kind))
+        # Not the name of the result: where that is an output, it is the name of the node that made it.
+        self.nodes.append(
+            self.onnx.helper.make_node("Cast", [source], [result], name=f"{source}/cast/{kind}{self._suffix}", to=kind)
+        )
 
     def _half_weight(self, name: str) -> str:
         """A weight rounded to half, under another name: some node may want it in float32 too."""

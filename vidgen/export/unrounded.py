@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,32 +11,53 @@ from numpy.typing import NDArray
 
 from vidgen._imports import require
 from vidgen.errors import ArtifactError
+from vidgen.export.half_arithmetic import as_device
 from vidgen.export.onnx_graph import graphs
 from vidgen.plugins.sepconv_trt.ort_library import custom_op_library, is_needed
 
+#: Half the range of the raw output, in grey levels.
+LEVELS = 127.5
 
-def run_unrounded(artifact: Path, inputs: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[np.float32]]:
-    """An artifact's grey levels [B, F, H, W, 3] before rounding: its own graph without Round, Clip and Cast.
+
+def run_unrounded(model: Any, inputs: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[NDArray[np.float32]]:
+    """A model's grey levels [B, F, H, W, 3] before rounding: its own graph without Round, Clip and Cast.
+
+    Half tensors hold half-precision values, as on a device (see :mod:`vidgen.export.half_arithmetic`).
 
     Args:
-        inputs: of each run.
+        model: a ModelProto of ours; not changed. inputs: of each run.
 
     Raises:
-        ArtifactError: it has no 8-bit output of ours.
+        ArtifactError: it has an 8-bit output that is not ours.
     """
     onnx = require("onnx", "verify .onnx files")
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    quantised = changed.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    if quantised:
+        drop_rounding(changed)
+    session = _session(as_device(changed))
+    for given in inputs:
+        video = session.run([changed.graph.output[0].name], given)[0]
+        yield video if quantised else grey_levels(video)
+
+
+def grey_levels(video: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Raw videos [B, 3, F, H, W] as unrounded grey levels [B, F, H, W, 3]."""
+    levels: NDArray[np.float32] = (video.transpose(0, 2, 3, 4, 1) + np.float32(1)) * np.float32(LEVELS)
+    return levels
+
+
+def _session(model: Any) -> Any:
     ort = require("onnxruntime", "verify .onnx files")
-    model = onnx.load(artifact, load_external_data=False)
-    drop_rounding(model)
     serialised = model.SerializeToString()
     options = ort.SessionOptions()
+    # Its warnings are of initialisers that only the rounding used.
     options.log_severity_level = 3
     kernels = custom_op_library() if is_needed(serialised) else None
     if kernels is not None:
         options.register_custom_ops_library(str(kernels))
-    session = ort.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
-    video = session.get_outputs()[0].name
-    return [session.run([video], given)[0] for given in inputs]
+    return ort.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
 
 
 def drop_rounding(model: Any) -> None:

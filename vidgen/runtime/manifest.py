@@ -56,14 +56,24 @@ class ArrowCheck:
 
 @dataclass(frozen=True)
 class Precision:
-    """How floating-point tensors are held: ``float32`` or ``float16``, and the share of them in half (0..1)."""
+    """How floating-point tensors are held: ``float32`` or ``float16``, and the share of them in half (0..1).
+
+    Attributes:
+        kept_float32: the rules by which nodes stay float32.
+        kept_nodes: nodes, and parts of the model, that stay float32 besides, because half was too coarse there.
+        tolerance: largest difference from the checkpoint that was asked for, in grey levels; None where the usual
+            one applies.
+    """
 
     kind: str = "float32"
     half_share: float = 0.0
     kept_float32: tuple[str, ...] = ()
+    kept_nodes: tuple[str, ...] = ()
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kept_float32", tuple(self.kept_float32))
+        for name in ("kept_float32", "kept_nodes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 @dataclass(frozen=True)
