@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from vidgen._files import PARTIAL_PREFIX, atomic_file
-from vidgen.errors import SamplingError, StorageError
+from vidgen.errors import BackendError, SamplingError, StorageError
 from vidgen.runtime.backends.fake import FakeBackend, fake_manifest
 from vidgen.runtime.jobs import SampleReport, sample
 from vidgen.runtime.settings import SampleSettings
@@ -244,6 +244,27 @@ def test_another_artifact_is_refused(tmp_path: Path, toy: Path, checkpoint: Path
     sample(SampleSettings(toy, tmp_path / "a", n=1))
     with pytest.raises(SamplingError, match="artifact is"):
         sample(SampleSettings(checkpoint, tmp_path / "a", n=1, backend="fake", resume=True))
+
+
+def test_a_run_that_fails_before_its_first_file_leaves_the_folder_to_another(tmp_path: Path) -> None:
+    for out, other in ((tmp_path / "new", None), (tmp_path, tmp_path / "notes.txt")):
+        if other:
+            other.write_text("mine")
+        before = sorted(out.parent.iterdir())
+        with pytest.raises(BackendError):
+            sample(_settings(out), backend=FakeBackend(fail_at=0))
+        assert sorted(out.parent.iterdir()) == before
+        assert len(_sample(out, seed=3).files) == 12
+
+
+def test_a_run_that_fails_later_keeps_its_record(tmp_path: Path) -> None:
+    with pytest.raises(BackendError):
+        sample(_settings(tmp_path), backend=FakeBackend(fail_at=2, delay=0.2))
+    made = len(list(tmp_path.glob("*.npy")))
+    assert 1 <= made <= 8
+    with pytest.raises(SamplingError, match="seed is 0 there, 3 here"):
+        _sample(tmp_path, seed=3)
+    assert _sample(tmp_path, resume=True).kept == made
 
 
 def test_settings_that_change_no_file_may_differ(tmp_path: Path) -> None:

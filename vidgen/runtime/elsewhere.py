@@ -11,6 +11,17 @@ from vidgen._files import sha256
 from vidgen.errors import ArtifactError, BackendError, MissingDependencyError, VidgenError
 from vidgen.runtime.manifest import Manifest, read_manifest
 
+#: Architecture -> well-known GPUs that have it.
+CARDS = {
+    "sm_75": "RTX 20, T4",
+    "sm_80": "A100",
+    "sm_86": "RTX 30, A10",
+    "sm_89": "RTX 40, L4",
+    "sm_90": "H100",
+    "sm_100": "B200",
+    "sm_120": "RTX 50",
+}
+
 
 def runs_elsewhere(artifact: Path, manifest: Manifest, error: VidgenError) -> VidgenError:
     """The error of an engine that this machine cannot run at all, from the error that says why.
@@ -20,7 +31,7 @@ def runs_elsewhere(artifact: Path, manifest: Manifest, error: VidgenError) -> Vi
     """
     engine = manifest.engine
     library = f", {engine.library} {engine.version}" if engine else ""
-    target = ", ".join(manifest.target) or "the GPU it was built on"
+    target = ", ".join(_told(name) for name in manifest.target) or "a GPU that it does not name"
     alternative = _alternative(artifact, manifest)
     kind: type[VidgenError] = BackendError
     fix = f"{alternative}   (runs here), or {error.fix}"
@@ -33,6 +44,10 @@ def runs_elsewhere(artifact: Path, manifest: Manifest, error: VidgenError) -> Vi
         cause=error.cause,
         fix=fix,
     )
+
+
+def _told(architecture: str) -> str:
+    return f"{architecture} ({CARDS[architecture]})" if architecture in CARDS else architecture
 
 
 def onnx_of(artifact: Path, manifest: Manifest) -> Path:

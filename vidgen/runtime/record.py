@@ -39,7 +39,7 @@ def claim(
 
     Checks that the folder is free or holds a run that may be resumed, writes the record, and removes what a killed
     run left unfinished. A lock on the record keeps a second run of the same job out; the system drops it with the
-    process, however that ends.
+    process, however that ends. A run that fails before its first file takes its record with it: another may follow.
 
     Args:
         decisive: everything that changes file content, by option name.
@@ -54,6 +54,7 @@ def claim(
     out, name = settings.out, record_name(settings)
     with contextlib.ExitStack() as held:
         try:
+            found = out.exists(), (out / name).exists()
             out.mkdir(parents=True, exist_ok=True)
             with _folder_lock(out):
                 _lock(settings, out / name, held)
@@ -63,7 +64,11 @@ def claim(
                 _remove_leftovers(out, name, {*every, *(path.name for path in out.glob(PATTERN)), name})
         except OSError as error:
             raise storage_error(out, error) from error
-        yield
+        try:
+            yield
+        except BaseException:
+            _withdraw(out, name, own, *found)
+            raise
 
 
 def _check(settings: SampleSettings, decisive: Mapping[str, Any], own: Collection[str]) -> None:
@@ -130,6 +135,16 @@ def _write(settings: SampleSettings, path: Path, decisive: Mapping[str, Any], mo
     }
     write_json(path, record)
     return True
+
+
+def _withdraw(out: Path, name: str, own: Collection[str], had_folder: bool, had_record: bool) -> None:
+    """Remove the record, and the folder, that a run made and put nothing into."""
+    if had_record or any((out / each).exists() for each in own):
+        return
+    with contextlib.suppress(OSError), _folder_lock(out):
+        (out / name).unlink()
+        if not had_folder:
+            out.rmdir()
 
 
 @contextlib.contextmanager

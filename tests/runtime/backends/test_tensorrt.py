@@ -588,7 +588,10 @@ def test_without_a_gpu_the_error_names_targets_and_what_runs_here(
     machine.write(dataclasses.replace(fake_manifest(TINY), onnx_sha256=toy.sha256), targets=["sm_86", "sm_89"])
     with pytest.raises(BackendError) as caught:
         open_backend(machine.plan)
-    assert "for sm_86, sm_89, tensorrt-rtx 1.7.1.116" in caught.value.seen and "libcuda" in caught.value.seen
+    assert (
+        "for sm_86 (RTX 30, A10), sm_89 (RTX 40, L4), tensorrt-rtx 1.7.1.116" in caught.value.seen
+        and "libcuda" in caught.value.seen
+    )
     assert caught.value.fix == f"use --engine '{tmp_path / 'a toy.onnx'}'   (runs here), or install the driver"
 
 
