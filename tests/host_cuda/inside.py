@@ -80,6 +80,20 @@ def alive(kind: str) -> int:
     return int(_driver().hostCudaAlive(kind.encode()))
 
 
+def has_primary_context() -> bool:
+    """Whether anybody holds the primary context of the first device."""
+    flags, active = ctypes.c_uint(), ctypes.c_int()
+    assert _driver().cuDevicePrimaryCtxGetState(0, ctypes.byref(flags), ctypes.byref(active)) == 0
+    return bool(active.value)
+
+
+def has_current_context() -> bool:
+    """Whether this thread still has a context."""
+    context = ctypes.c_void_p()
+    assert _driver().cuCtxGetCurrent(ctypes.byref(context)) == 0
+    return context.value is not None
+
+
 def raise_failure() -> None:
     """Raise what a function in a stream raised, where nobody could catch it."""
     if _failures:

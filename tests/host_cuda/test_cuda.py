@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from host_cuda import scenarios
+from host_cuda import refusals, scenarios
 from host_cuda.harness import HostCuda, libraries
 from plugins.cuda.emulation import reference
 
@@ -104,7 +104,7 @@ def test_a_compiled_cubin_loads_where_it_was_compiled_for(host_cuda: HostCuda, l
     cubin = compile_kernel(plan, "sm_89").cubin
     found = host_cuda(scenarios.convolve, library, cubin, arrays, "float32", kernels=[plan])
     assert np.abs(found - _expected(arrays)).max() < 1e-4
-    error = host_cuda.outcome(scenarios.load, library, cubin, architecture="sm_120").error
+    error = host_cuda.outcome(refusals.load, library, cubin, architecture="sm_120").error
     assert isinstance(error, BackendError)
     assert "CUDA_ERROR_NO_BINARY_FOR_GPU" in error.seen and "--gpu" in error.fix
 
@@ -169,12 +169,12 @@ def test_everything_can_be_closed_twice(host_cuda: HostCuda, library: str) -> No
 
 @with_each_library
 def test_the_primary_context_is_shared(host_cuda: HostCuda, library: str) -> None:
-    assert host_cuda(scenarios.beside_another_user, library) == 2
+    assert host_cuda(scenarios.beside_another_user, library) == [True, False, False]
 
 
 @with_each_library
 def test_another_thread_is_told_that_it_has_no_context(host_cuda: HostCuda, library: str) -> None:
-    said = host_cuda(scenarios.on_another_thread, library)
+    said = host_cuda(refusals.on_another_thread, library)
     assert "CUDA_ERROR_INVALID_CONTEXT" in said or "no currently active context" in said
     assert "thread" in said
 
@@ -183,37 +183,37 @@ def test_another_thread_is_told_that_it_has_no_context(host_cuda: HostCuda, libr
 @pytest.mark.parametrize(
     ("function", "arguments", "options", "seen", "fix"),
     [
-        (scenarios.opened, (), {"devices": 0}, "CUDA_ERROR_NO_DEVICE", "nvidia-smi"),
-        (scenarios.opened, (3,), {"devices": 2}, "0 to 1", "nvidia-smi -L"),
-        (scenarios.opened, (-1,), {"devices": 2}, "0 to 1", "nvidia-smi -L"),
-        (scenarios.opened, (), {"fail": "cuInit:1:CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"}, "MISMATCH", "reboot"),
+        (refusals.opened, (), {"devices": 0}, "CUDA_ERROR_NO_DEVICE", "nvidia-smi"),
+        (refusals.opened, (3,), {"devices": 2}, "0 to 1", "nvidia-smi -L"),
+        (refusals.opened, (-1,), {"devices": 2}, "0 to 1", "nvidia-smi -L"),
+        (refusals.opened, (), {"fail": "cuInit:1:CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"}, "MISMATCH", "reboot"),
         (
-            scenarios.opened, (), {"fail": "cuDevicePrimaryCtxRetain:1:CUDA_ERROR_DEVICE_UNAVAILABLE"},
+            refusals.opened, (), {"fail": "cuDevicePrimaryCtxRetain:1:CUDA_ERROR_DEVICE_UNAVAILABLE"},
             "UNAVAILABLE", "nvidia-smi",
         ),
         (
-            scenarios.too_much, (5 * 2**20,), {"memory": 4 * 2**20},
+            refusals.too_much, (5 * 2**20,), {"memory": 4 * 2**20},
             "CUDA_ERROR_OUT_OF_MEMORY", "--batch",
         ),
-        (scenarios.too_much, (0,), {}, "at least one byte", ""),
+        (refusals.too_much, (0,), {}, "at least one byte", ""),
         (
-            scenarios.too_much_pinned, (), {"fail": "cuMemHostAlloc:1:CUDA_ERROR_OUT_OF_MEMORY"},
+            refusals.too_much_pinned, (), {"fail": "cuMemHostAlloc:1:CUDA_ERROR_OUT_OF_MEMORY"},
             "CUDA_ERROR_OUT_OF_MEMORY", "",
         ),
-        (scenarios.load, (b"not a kernel",), {}, "CUDA_ERROR_INVALID_IMAGE", "export"),
+        (refusals.load, (b"not a kernel",), {}, "CUDA_ERROR_INVALID_IMAGE", "export"),
         (
-            scenarios.load, (scenarios.PTX.format(entry="one").replace("sm_80", "sm_120").encode(),), {},
+            refusals.load, (scenarios.PTX.format(entry="one").replace("sm_80", "sm_120").encode(),), {},
             "CUDA_ERROR_INVALID_PTX", "--gpu",
         ),
         (
-            scenarios.load, (scenarios.PTX.format(entry="one").encode(),), {"driver": "11.8"},
+            refusals.load, (scenarios.PTX.format(entry="one").encode(),), {"driver": "11.8"},
             "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "driver",
         ),
-        (scenarios.launch_unknown, (), {}, "CUDA_ERROR_NOT_FOUND", "export"),
-        (scenarios.launch_bad_argument, (3.0,), {}, "3.0", "np.int32(3)"),
-        (scenarios.launch_bad_argument, (True,), {}, "True", "np.int32(3)"),
-        (scenarios.copy_bad_array, ("strided",), {}, "strided", "C-contiguous"),
-        (scenarios.copy_bad_array, ("read-only",), {}, "read-only", "writable"),
+        (refusals.launch_unknown, (), {}, "CUDA_ERROR_NOT_FOUND", "export"),
+        (refusals.launch_bad_argument, (3.0,), {}, "3.0", "np.int32(3)"),
+        (refusals.launch_bad_argument, (True,), {}, "True", "np.int32(3)"),
+        (refusals.copy_bad_array, ("strided",), {}, "strided", "C-contiguous"),
+        (refusals.copy_bad_array, ("read-only",), {}, "read-only", "writable"),
     ],
 )  # fmt: skip
 def test_errors_carry_cudas_name_and_what_to_do(
@@ -235,13 +235,13 @@ def test_errors_carry_cudas_name_and_what_to_do(
 
 @with_graphs
 def test_a_driver_that_is_too_old_is_told_apart(host_cuda: HostCuda, library: str) -> None:
-    error = host_cuda.outcome(scenarios.opened, library, fail="cuInit:1:35").error
+    error = host_cuda.outcome(refusals.opened, library, fail="cuInit:1:35").error
     assert isinstance(error, BackendError)
     assert "cudaErrorInsufficientDriver" in error.seen and "driver" in error.fix
 
 
 def test_out_of_memory_says_how_much_is_free(host_cuda: HostCuda) -> None:
-    error = host_cuda.outcome(scenarios.too_much, "cuda-python", 5 * 2**20, memory=4 * 2**20).error
+    error = host_cuda.outcome(refusals.too_much, "cuda-python", 5 * 2**20, memory=4 * 2**20).error
     assert isinstance(error, BackendError)
     assert "5.0 MiB" in error.what and "4.0 MiB of 4.0 MiB are free" in error.seen
 
@@ -261,11 +261,11 @@ def test_libraries_are_tried_in_order(host_cuda: HostCuda) -> None:
     here = [parameter.values[0] for parameter in libraries() if not parameter.marks[0].args[0]]
     if not here:
         pytest.skip("neither pycuda nor cuda-python is here")
-    assert host_cuda(scenarios.opened, None) == here[0]
+    assert host_cuda(refusals.opened, None) == here[0]
 
 
 def test_missing_libraries_are_both_named(host_cuda: HostCuda) -> None:
-    error = host_cuda.outcome(scenarios.opened_without_libraries).error
+    error = host_cuda.outcome(refusals.opened_without_libraries).error
     assert isinstance(error, MissingDependencyError)
     assert "pycuda" in error.seen and "cuda-python" in error.seen
     assert "pip install cuda-bindings" in error.fix

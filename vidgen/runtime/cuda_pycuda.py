@@ -233,7 +233,7 @@ class Pycuda(Cuda):
         context = driver("open the GPU", gpu.retain_primary_context)
         driver("open the GPU", context.push)
         # pycuda ends the process with an abort when a context is still open at exit.
-        self._close = weakref.finalize(self, _release, driver, context, threading.get_ident())
+        self._close = weakref.finalize(self, _release, driver, context, device, threading.get_ident())
 
     def describe(self) -> dict[str, str]:
         version = self._driver("ask for the driver's version", self._driver.pycuda.get_driver_version)
@@ -299,11 +299,17 @@ class Pycuda(Cuda):
         self._close()
 
 
-def _release(driver: _Driver, context: Any, thread: int) -> None:
+def _release(driver: _Driver, context: Any, device: int, thread: int) -> None:
     """Undo retaining and pushing the primary context."""
     if threading.get_ident() != thread:
         return  # pycuda gives a context back on its own thread alone
-    driver("close the GPU", context.pop)
-    driver("close the GPU", context.detach)
-    # Releasing pushes it once more and leaves it there.
-    driver.call("close the GPU", "cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+    doing, gpu, popped = "close the GPU", ctypes.c_int(), ctypes.c_void_p()
+    driver(doing, context.pop)
+    # pycuda's detach pushes the context, releases it and leaves it there: held once more, it can be popped.
+    driver.call(doing, "cuDeviceGet", ctypes.byref(gpu), device)
+    driver.call(doing, "cuDevicePrimaryCtxRetain", ctypes.byref(popped), gpu)
+    try:
+        driver(doing, context.detach)
+        driver.call(doing, "cuCtxPopCurrent_v2", ctypes.byref(popped))
+    finally:
+        driver.call(doing, "cuDevicePrimaryCtxRelease_v2", gpu)

@@ -197,6 +197,13 @@ EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
     });
 }
 
+EXPORT CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* active) {
+    return enter("cuDevicePrimaryCtxGetState", Needs::driver, [&] {
+        *flags = 0;
+        *active = primary(device).references > 0;
+    });
+}
+
 EXPORT CUresult cuCtxPushCurrent_v2(CUcontext context) {
     return enter("cuCtxPushCurrent", Needs::driver, [&] {
         require(context != nullptr && context->references > 0, kInvalidContext);

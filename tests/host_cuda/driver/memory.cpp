@@ -35,6 +35,15 @@ std::string position(const Allocation& memory, const char* address) {
     return "byte " + std::to_string(address - memory.data) + " of " + memory.what;
 }
 
+bool holds(const Allocation& memory, const char* address, size_t bytes) {
+    return memory.alive && address >= memory.data && address + bytes <= memory.data + memory.bytes;
+}
+
+Access access_to(Allocation& memory, const char* address, size_t bytes, bool writes) {
+    const size_t begin = static_cast<size_t>(address - memory.data);
+    return {&memory, begin, begin + bytes, writes};
+}
+
 [[noreturn]] void out_of_range(const std::string& what, const void* address, size_t bytes, const Allocation* memory) {
     const std::string range = what + " of " + text_of(static_cast<unsigned long long>(bytes)) + " bytes at ";
     if (memory == nullptr) violation(range + text_of(address) + ", which was never allocated");
@@ -96,15 +105,6 @@ Allocation* find_allocation(const void* address) {
     if (next == by_address.begin()) return nullptr;
     Allocation* memory = std::prev(next)->second;
     return byte < memory->pages + memory->inner + page() ? memory : nullptr;
-}
-
-static bool holds(const Allocation& memory, const char* address, size_t bytes) {
-    return memory.alive && address >= memory.data && address + bytes <= memory.data + memory.bytes;
-}
-
-static Access access_to(Allocation& memory, const char* address, size_t bytes, bool writes) {
-    const size_t begin = static_cast<size_t>(address - memory.data);
-    return {&memory, begin, begin + bytes, writes};
 }
 
 Access device_range(CUdeviceptr address, size_t bytes, bool writes, const std::string& what) {
