@@ -150,6 +150,19 @@ def classic(rtx: types.ModuleType) -> types.ModuleType:
         made = _Wrapped(builder, create_builder_config=create_builder_config)
         return made
 
+    class Runtime:
+        """Loads nothing, as where there is no GPU, unless ``report`` is set."""
+
+        def __init__(self, logger):
+            pass
+
+        def deserialize_cuda_engine(self, plan):
+            assert isinstance(plan, bytes)
+            inspector = types.SimpleNamespace(get_engine_information=lambda kind: module.report)
+            return module.report and types.SimpleNamespace(create_engine_inspector=lambda: inspector)
+
+    module.Runtime = Runtime
+    module.report = None
     module.configs = []
     module.Builder = make_builder
     return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -162,3 +163,44 @@ def test_a_timing_cache_of_a_build_is_kept_and_its_hash_recorded(filled, tmp_pat
     assert lines == [MADE_BY, "convolution 3 us", "first 1 us", "other 5 us"]
     assert made.engine.timing_cache_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert made.target == ("sm_89",) and made.builder == "tensorrt 11.4.0.106"
+
+
+_KILLED = """
+import os, sys, subprocess
+import vidgen.export.engine as engine
+from export.engine_support import TARGETS, small_actor
+from vidgen.runtime.manifest import EngineProfile
+
+class Told(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        print(self.pid, flush=True)
+
+engine.subprocess.Popen = Told
+model, interface = small_actor()
+settings = engine.EngineSettings(gpu=TARGETS, profiles=(EngineProfile((1, 1, 1), (2, 2, 2)),))
+engine.build_engine(model.SerializeToString(), interface, settings, half=False, sepconv="inlined",
+    advance=lambda *_: os.kill(os.getpid(), 9), say=print)
+"""
+
+
+@pytest.mark.slow
+def test_a_build_whose_caller_was_killed_ends_too():
+    path = {"PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED], env={**os.environ, **path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    ends = time.monotonic() + 60
+    while _alive(int(done.stdout)) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not _alive(int(done.stdout))
+
+
+def _alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            # A zombie has ended; whoever inherited it has not looked yet.
+            return stream.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -20,11 +20,18 @@ from vidgen.runtime import tensorrt_library
 from vidgen.runtime.tensorrt_library import TensorRT, choose_builder, load_tensorrt
 
 PACKAGE = Path(vidgen.__file__).parent
-SOURCES = ("runtime/tensorrt_library.py", "export/engine_build.py", "export/engine_count.py", "export/engine_errors.py")
+SOURCES = (
+    "runtime/tensorrt_library.py",
+    "export/engine_build.py",
+    "export/engine_count.py",
+    "export/engine_errors.py",
+    "export/engine_inspect.py",
+)
 #: Name of a variable or attribute in these sources -> TensorRT's class of what it holds.
 HOLDS = {
     "builder": "Builder", "config": "IBuilderConfig", "_config": "IBuilderConfig", "network": "INetworkDefinition",
     "parser": "OnnxParser", "layer": "ILayer", "tensor": "ITensor", "ranges": "IOptimizationProfile",
+    "runtime": "Runtime", "engine": "ICudaEngine", "inspector": "EngineInspector",
     "cache": "ITimingCache", "_cache": "ITimingCache", "first": "ParserError", "module": "",
 }  # fmt: skip
 #: What each library has alone.
@@ -35,6 +42,7 @@ RTX_ALONE = {
 CLASSIC_ALONE = {"NetworkDefinitionCreationFlag.PREFER_AOT_PYTHON_PLUGINS"}
 #: Members of enumerations that are found by name.
 BY_NAME = {
+    "LayerInformationFormat.JSON", "ProfilingVerbosity.DETAILED", "MemoryPoolType.WORKSPACE",
     *(f"BuilderFlag.{name}" for name in ("TF32", "VERSION_COMPATIBLE", "WEIGHT_STREAMING", "STRIP_PLAN", "REFIT")),
     *(f"HardwareCompatibilityLevel.{name}" for name in ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY")),
     "NetworkDefinitionCreationFlag.STRONGLY_TYPED", "NetworkDefinitionCreationFlag.PREFER_AOT_PYTHON_PLUGINS",

@@ -11,11 +11,12 @@ from vidgen.errors import ExportError, VidgenError
 from vidgen.export.engine_count import LayerCount, count_layers
 from vidgen.export.engine_errors import Messages, build_error, parse_error
 from vidgen.export.engine_graph import PLUGINS, GraphFacts
+from vidgen.export.engine_inspect import half_layers, inspect
 from vidgen.export.engine_progress import Advance, Progress
 from vidgen.export.engine_settings import EngineSettings
 from vidgen.models.config import ModelInterface, TensorSpec
 from vidgen.runtime.manifest import Engine, EngineProfile
-from vidgen.runtime.tensorrt_library import TensorRT, load_tensorrt
+from vidgen.runtime.tensorrt_library import CURRENT, TensorRT, load_tensorrt
 
 Say = Callable[[str], None]
 
@@ -102,6 +103,7 @@ class Builder:
         if plan is None:
             self._raise_plugin_failure()
             raise build_error(self.library, self.messages, self.settings.gpu, self.settings.workspace)
+        self._inspect(bytes(plan))
         self.progress.finish()
         self._cache, self._config = cache, config
         kept = None if cache is None else bytes(cache.serialize())
@@ -113,6 +115,27 @@ class Builder:
         if other is not None and not self._cache.combine(other, False):
             self._say(f"the timing cache {self.settings.timing_cache} was replaced: what was in it is of no use here")
         return bytes(self._cache.serialize())
+
+    def _inspect(self, plan: bytes) -> None:
+        """Where the GPU is here, have the engine say itself that it is half.
+
+        Raises:
+            ExportError: it should be, and not a single layer is.
+        """
+        device = self.request.device
+        if not self.request.half or not {CURRENT, device}.intersection(self.settings.gpu) or device is None:
+            return
+        found = half_layers(inspect(self.library, self._logger, plan))
+        if found is None:
+            return
+        self._say(f"in the engine itself {found[0]} of {found[1]} layers have a half output")
+        if found[0] == 0:
+            raise ExportError(
+                "the engine is not half precision",
+                seen=f"none of its {found[1]} layers has a half output",
+                cause=f"{self.library.name} {self.library.version_text} changed the types that the graph has",
+                fix=f"pip install -U {self.library.name}, or export without --fp16",
+            )
 
     def _register(self) -> Any:
         if self.request.sepconv not in PLUGINS:
@@ -150,6 +173,9 @@ class Builder:
         module, settings = self.library.module, self.settings
         config = builder.create_builder_config()
         self.library.set_targets(config, settings.gpu)
+        if self.request.half and self.request.device is not None:
+            # Types are in the report of such engines alone.
+            config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
         flags = ["STRONGLY_TYPED"]
         if settings.workspace is not None:
             config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, settings.workspace)
