@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import torch
 import vidgen.export.lowering_cpu_layers as layers
 from vidgen._child import child_command
 from vidgen._files import sha256
-from vidgen.errors import CheckpointError, SamplingError, SettingsError, StorageError, VerificationError
+from vidgen.errors import CheckpointError, ExportError, SamplingError, SettingsError, StorageError, VerificationError
 from vidgen.export import ExportSettings, export, pipeline
 from vidgen.runtime.manifest import manifest_path, read_manifest
 
@@ -241,3 +242,28 @@ def test_a_killed_export_leaves_no_artifact(checkpoint, tmp_path):
 def test_importing_the_package_loads_no_heavy_library():
     code = "import sys, vidgen.export; sys.exit(any(name in sys.modules for name in ('torch', 'onnx', 'onnxruntime')))"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False).returncode == 0
+
+
+def test_a_tolerance_is_met_with_what_it_needs_in_float32(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "search", functools.partial(pipeline.search, most=8))
+    source = checkpoint(use_attention=False)
+    usual = export(ExportSettings(source, tmp_path / "a.onnx", fp16=True))
+    levels = usual.manifest.verification[-1].max_grey_levels * 0.9
+    told = []
+    settings = ExportSettings(source, tmp_path / "b.onnx", fp16=True, tolerance=levels)
+    closer = export(settings, advance=lambda *words: told.append(words))
+    precision = closer.manifest.precision
+    assert closer.manifest.verification[-1].max_grey_levels <= levels and precision.kept_nodes and told
+    assert usual.manifest.precision.half_share > precision.half_share >= 0.5 and not usual.manifest.precision.kept_nodes
+    assert closer.layers is not None and usual.layers is not None and closer.layers.half < usual.layers.half
+    assert (
+        read_manifest(tmp_path / "b.onnx").precision == precision and f"--tolerance {levels}" in closer.manifest.rebuild
+    )
+    assert str(closer.layers).splitlines()[0] in str(closer) and closer.to_dict()["layers"]["kept"]
+
+
+@pytest.mark.slow
+def test_a_tolerance_that_cannot_be_met_leaves_nothing(checkpoint, tmp_path):
+    with pytest.raises(ExportError, match="cannot keep") as caught:
+        export(ExportSettings(checkpoint(use_attention=False), tmp_path / "g.onnx", fp16=True, tolerance=1e-6))
+    assert "--tolerance" in caught.value.fix and not list(tmp_path.glob("g.onnx*"))

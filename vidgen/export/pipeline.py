@@ -15,6 +15,9 @@ from vidgen._imports import require
 from vidgen.export import manifest as manifests
 from vidgen.export import verify as verification
 from vidgen.export.engine_artifact import Advance, Say, engine_form, engine_line, serialised, write_engine
+from vidgen.export.measure import Case, Measured, Reference, measure
+from vidgen.export.precision_report import PrecisionReport, precision_report
+from vidgen.export.sensitivity import Found, half_graph, search
 from vidgen.export.settings import ExportSettings, bad_option
 from vidgen.models.config import ModelInterface
 from vidgen.runtime.manifest import ArrowCheck, Manifest, Precision, manifest_path, write_manifest
@@ -34,12 +37,14 @@ class ExportReport:
         paths: the files, the .onnx first.
         manifest: of the .onnx. engine: manifest of the .plan, None without one.
         seconds: of the whole export.
+        layers: which layers are half and which are not, and why; None without ``--fp16``.
     """
 
     paths: tuple[Path, ...]
     manifest: Manifest
     seconds: float
     engine: Manifest | None = None
+    layers: PrecisionReport | None = None
 
     def __str__(self) -> str:
         artifact = self.paths[0]
@@ -47,10 +52,14 @@ class ExportReport:
         half = f", {precision.half_share:.0%} of floating-point tensors in half" if precision.half_share else ""
         outcome = verification.Verification(artifact, self.manifest.verification)
         lines = [str(outcome), f"{artifact}: {_size(artifact)} for {self.manifest.lowering}{half}"]
+        if self.layers is not None:
+            lines += [f"  {line}" for line in str(self.layers).splitlines()]
         if self.engine is not None:
             lines.append(engine_line(self.paths[2], self.engine))
-        lines[-1] += f", {self.seconds:.1f} s in all"
-        lines.append(f"next: vidgen sample --engine {artifact} -n 8 -o samples" + self._first_frame())
+        lines.append(
+            f"{self.seconds:.1f} s in all; next: vidgen sample --engine {artifact} -n 8 -o samples"
+            + self._first_frame()
+        )
         return "\n".join(lines)
 
     def _first_frame(self) -> str:
@@ -64,6 +73,7 @@ class ExportReport:
             "seconds": round(self.seconds, 3),
             "manifest": self.manifest.to_dict(),
             "engine": None if self.engine is None else self.engine.to_dict(),
+            "layers": None if self.layers is None else self.layers.to_dict(),
         }
 
 
@@ -77,7 +87,7 @@ def export(settings: ExportSettings, say: Say = lambda _: None, advance: Advance
     The artifacts and their manifests appear together at the end; on any failure none is changed.
 
     Args:
-        say: told what is being done. advance: told how far the builder of an engine is (done, total, what).
+        say: told what is being done. advance: told how far a search or a build is (done, total, what).
 
     Raises:
         CheckpointError: missing, truncated or foreign. StorageError: a file cannot be written.
@@ -100,7 +110,7 @@ def export(settings: ExportSettings, say: Say = lambda _: None, advance: Advance
         model = _write_onnx(settings, draft)
         say("running the checkpoint in torch to compare with")
         expected = verification.references(settings.checkpoint, _cases(settings, draft), draft.interface)
-        model, manifest = _verified(settings, draft, model, expected, partial, say)
+        model, manifest, layers = _verified(settings, draft, model, expected, partial, say, advance)
         engine = None
         if form is not None and plan is not None:
             engine = write_engine(settings, manifest, form, model, plan, say, advance)
@@ -109,17 +119,17 @@ def export(settings: ExportSettings, say: Say = lambda _: None, advance: Advance
         if settings.engine is not None and engine is not None:
             write_manifest(settings.engine, engine)
             paths += [settings.engine, manifest_path(settings.engine)]
-    return ExportReport(tuple(paths), manifest, time.monotonic() - start, engine)
+    return ExportReport(tuple(paths), manifest, time.monotonic() - start, engine, layers)
 
 
-def _cases(settings: ExportSettings, draft: Manifest) -> tuple[verification.Case, ...]:
+def _cases(settings: ExportSettings, draft: Manifest) -> tuple[Case, ...]:
     """What is run to compare: the standard cases, and the batches and frames that were asked for."""
     batches = sorted({size for profile in settings.batches for size in profile[:2] if size <= LARGEST_BATCH})
     cases = verification.cases_for(draft.interface, batches)
     if settings.frame_range is None:
         return cases
     rule = draft.interface.frames
-    longest = verification.Case(1, rule.length(settings.frame_range[2]), rule.dimension)
+    longest = Case(1, rule.length(settings.frame_range[2]), rule.dimension)
     return cases if longest in cases else (*cases, longest)
 
 
@@ -175,20 +185,19 @@ def _verified(
     settings: ExportSettings,
     draft: Manifest,
     model: Any,
-    expected: list[verification.Reference],
+    expected: list[Reference],
     partial: Path,
     say: Say,
-) -> tuple[Any, Manifest]:
-    """Write the file after checking each arrow; the model that is in it, and its manifest."""
+    advance: Advance,
+) -> tuple[Any, Manifest, PrecisionReport | None]:
+    """Write the file after checking each arrow; the model that is in it, its manifest, and what of it is half."""
     checks: list[ArrowCheck] = []
-    precision = Precision()
-    kinds = ("float32", "float16") if settings.fp16 else ("float32",)
-    for kind in kinds:
+    precision, layers = Precision(), None
+    for kind in ("float32", "float16") if settings.fp16 else ("float32",):
         if kind == "float16":
-            from vidgen.export.precision import to_half
-
-            say("typing the graph to half precision")
-            model, precision = to_half(model, recurrent=draft.model == "twostreamvan")
+            found = _half(settings, draft, model, expected, say, advance)
+            model, precision = found.model, found.precision
+            layers = precision_report(model, precision, recurrent=_recurrent(draft))
         partial.write_bytes(serialised(model, body=draft.sepconv != "plugin"))
         manifest = dataclasses.replace(draft, precision=precision)
         say(f"comparing the {kind} graph with the checkpoint")
@@ -196,4 +205,26 @@ def _verified(
         outcome = dataclasses.replace(outcome, artifact=settings.path)
         fix = "export without --fp16" if kind == "float16" else "pip install -U vidgen onnxruntime"
         checks += outcome.expect(fix).checks
-    return model, manifests.finish(draft, partial, precision, checks)
+    return model, manifests.finish(draft, partial, precision, checks), layers
+
+
+def _half(
+    settings: ExportSettings, draft: Manifest, model: Any, expected: list[Reference], say: Say, advance: Advance
+) -> Found:
+    """The graph typed to half precision: by the rules, or with what a tolerance needs in float32."""
+
+    def judge(typed: Any) -> Measured:
+        return measure(typed, expected)
+
+    if settings.tolerance is None:
+        say("typing the graph to half precision")
+        attention = bool(getattr(draft.config, "use_attention", False))
+        return half_graph(model, judge, recurrent=_recurrent(draft), attention=attention, advance=advance)
+    say(f"searching what must stay float32 to be within {settings.tolerance:g} grey levels")
+    found = search(model, judge, settings.tolerance, recurrent=_recurrent(draft), advance=advance)
+    say(str(found))
+    return found
+
+
+def _recurrent(draft: Manifest) -> bool:
+    return draft.model == "twostreamvan"
