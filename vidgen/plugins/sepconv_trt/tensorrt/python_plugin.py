@@ -119,10 +119,12 @@ class _Plugin:
     @told
     def on_shape_change(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Check the shapes that are going to run, and have their kernel loaded: not while a graph is captured."""
+        self._accept(inputs, outputs)
+
+    def _accept(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         shapes = [tuple(int(size) for size in each.dims) for each in (*inputs, *outputs)]
-        dtype = tensors.check_types(
-            [tensors.dtype_name(self.module, each.type) for each in (*inputs, *outputs)], tensors.DTYPES
-        )
+        found = [tensors.dtype_name(self.module, each.type) for each in (*inputs, *outputs)]
+        dtype = tensors.check_types(found, tensors.DTYPES)
         tensors.check_shapes([tensors.fixed(shape) for shape in shapes], self.taps)
         self._prepare(shapes[-1], dtype)
 
@@ -156,7 +158,7 @@ class _Plugin:
                 cause="the engine was loaded before the plugin was told of CUDA",
                 fix="load it with vidgen.load or vidgen sample, which register the plugin first",
             )
-        self.on_shape_change(input_desc, output_desc)
+        self._accept(input_desc, output_desc)
         if self._launch is not None:
             self.service.kernels.launch(self._launch, inputs, self._sizes, outputs, stream)
 

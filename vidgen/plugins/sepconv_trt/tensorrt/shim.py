@@ -134,7 +134,8 @@ def _link(library: Path, target: Path) -> None:
 
 def _open(path: Path) -> None:
     try:
-        ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        # Not for all to see: its symbols would take the place of those of what is loaded later, such as torch.
+        ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
     except OSError:
         # Damaged since it was made: the next call makes it again.
         path.unlink(missing_ok=True)
