@@ -279,6 +279,19 @@ def test_a_plugin_launches_on_the_stream_of_its_engine(host_cuda: HostCuda, libr
         assert np.abs(result - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
+def test_torchs_operator_launches_through_cuda_core(host_cuda: HostCuda) -> None:
+    pytest.importorskip("cuda.core")
+    from host_cuda import torch_launcher
+
+    arrays = _tensors("float32")
+    found = host_cuda.outcome(torch_launcher.convolve, arrays, schedule="late", kernels=[_plan("float32")])
+    assert (found.error, found.violations) == (None, []), found.stderr
+    assert np.abs(found.value - _expected(arrays)).max() < 1e-4
+    # cuda.core keeps the context and the loaded kernel for as long as the process lives.
+    assert set(found.leaks) <= {"the primary context", "module 1"}
+
+
 @pytest.mark.parametrize("library", libraries()[:1])
 def test_a_forgotten_device_does_not_end_the_process_with_an_abort(host_cuda: HostCuda, library: str) -> None:
     # pycuda aborts at exit if a context of its own is still current.

@@ -241,6 +241,12 @@ EXPORT CUresult cuCtxSynchronize() {
     });
 }
 
+// NVRTC calls it without asking whether it is there.
+EXPORT CUresult cuGetExportTable(const void** table, const void*) {
+    *table = nullptr;
+    return kNotFound;
+}
+
 EXPORT CUresult cuGetProcAddress_v2(const char* symbol, void** function, int, unsigned long long, int* status) {
     if (status != nullptr) *status = 0;
     return find_entry(symbol, function);

@@ -4,6 +4,7 @@
 #include "devices.cpp"
 #include "graphs.cpp"
 #include "memory.cpp"
+#include "module_entries.cpp"
 #include "modules.cpp"
 #include "state.cpp"
 #include "streams.cpp"

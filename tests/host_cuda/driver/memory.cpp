@@ -18,8 +18,9 @@ namespace {
 constexpr size_t kAlignment = 256;  // as CUDA's
 constexpr char kBeside = '\x5a';    // what lies between an allocation and the forbidden page
 
-std::map<const char*, Allocation*> by_address;
-std::vector<Allocation*> all;
+// Never destroyed: they are asked when the process ends.
+auto& by_address = *new std::map<const char*, Allocation*>;
+auto& all = *new std::vector<Allocation*>;
 
 size_t page() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 

@@ -1,4 +1,4 @@
-// Entry points of modules and kernels. An image tells the names of its kernels; what runs is their emulation.
+// Modules and launches. An image tells the names of its kernels; what runs is their emulation.
 
 #include "modules.h"
 
@@ -82,18 +82,6 @@ std::set<std::string> ptx_entries(const std::string& text) {
         entries.insert(text.substr(name, text.find_first_of("( \n\t", name) - name));
     }
     return entries;
-}
-
-void load(CUmodule* made, const void* image) {
-    forbidden_in_capture();
-    require(image != nullptr);
-    const char* bytes = static_cast<const char*>(image);
-    const bool elf = std::memcmp(bytes, "\177ELF", 4) == 0;
-    require(elf || std::strstr(bytes, ".version ") != nullptr, kInvalidImage);
-    const std::set<std::string> entries = elf ? cubin_entries(bytes) : ptx_entries(bytes);
-    *made = Handles<Module>::make();
-    (*made)->entries = entries;
-    (*made)->what = "module " + std::to_string((*made)->number);
 }
 
 Emulated emulation_of(const std::string& name) {
@@ -181,57 +169,40 @@ Work launching(const Function& function, const unsigned (&grid)[3], const unsign
 
 }  // namespace
 
-EXPORT CUresult cuModuleLoadData(CUmodule* module, const void* image) {
-    return enter("cuModuleLoadData", Needs::context, [&] { load(module, image); });
+void load_image(CUmodule* made, const void* image) {
+    forbidden_in_capture();
+    require(image != nullptr);
+    const char* bytes = static_cast<const char*>(image);
+    const bool elf = std::memcmp(bytes, "\177ELF", 4) == 0;
+    require(elf || std::strstr(bytes, ".version ") != nullptr, kInvalidImage);
+    const std::set<std::string> entries = elf ? cubin_entries(bytes) : ptx_entries(bytes);
+    *made = Handles<Module>::make();
+    (*made)->entries = entries;
+    (*made)->what = "module " + std::to_string((*made)->number);
 }
 
-EXPORT CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count, int* options, void** values) {
-    return enter("cuModuleLoadData", Needs::context, [&] {
-        // The sizes of the two logs (options 4 and 6) come back as what was written into them: nothing.
-        for (unsigned index = 0; index < count; ++index) {
-            if (options[index] == 4 || options[index] == 6) values[index] = nullptr;
-        }
-        load(module, image);
-    });
+void unload(CUmodule module) {
+    Module& loaded = Handles<Module>::get(module);
+    forbidden_in_capture();
+    check_unused(loaded, "unloaded");
+    loaded.alive = false;
 }
 
-EXPORT CUresult cuModuleUnload(CUmodule module) {
-    return enter("cuModuleUnload", Needs::context, [&] {
-        Module& loaded = Handles<Module>::get(module);
-        forbidden_in_capture();
-        check_unused(loaded, "unloaded");
-        loaded.alive = false;
-    });
+CUfunction find_function(CUmodule module, const char* name) {
+    Module& loaded = Handles<Module>::get(module);
+    require(loaded.entries.count(name) == 1, kNotFound);
+    std::unique_ptr<Function>& found = loaded.functions[name];
+    if (!found) found = std::make_unique<Function>(Function{name, module, emulation_of(name)});
+    return found.get();
 }
 
-EXPORT CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
-    return enter("cuModuleGetFunction", Needs::context, [&] {
-        Module& loaded = Handles<Module>::get(module);
-        require(loaded.entries.count(name) == 1, kNotFound);
-        std::unique_ptr<Function>& found = loaded.functions[name];
-        if (!found) found = std::make_unique<Function>(Function{name, module, emulation_of(name)});
-        *function = found.get();
-    });
-}
-
-// Long superseded; pycuda calls it before every launch, which gives the shape once more.
-EXPORT CUresult cuFuncSetBlockShape(CUfunction function, int x, int y, int z) {
-    return enter("cuFuncSetBlockShape", Needs::context, [&] {
-        require(function != nullptr, kInvalidHandle);
-        require(x > 0 && y > 0 && z > 0);
-    });
-}
-
-EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                               unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
-                               void** parameters, void** extra) {
-    return enter("cuLaunchKernel", Needs::context, [&] {
-        require(function != nullptr, kInvalidHandle);
-        Handles<Module>::get(function->module);
-        require(grid_x > 0 && grid_y > 0 && grid_z > 0 && grid_y <= 65535 && grid_z <= 65535);
-        const unsigned long long threads = static_cast<unsigned long long>(block_x) * block_y * block_z;
-        require(threads > 0 && threads <= 1024 && block_z <= 64 && shared_bytes <= 48 * 1024);
-        const unsigned grid[3] = {grid_x, grid_y, grid_z}, block[3] = {block_x, block_y, block_z};
-        give(stream_of(stream), launching(*function, grid, block, read_arguments(*function, parameters, extra)));
-    });
+void launch(CUfunction function, const LaunchConfig& config, void** parameters, void** extra) {
+    require(function != nullptr, kInvalidHandle);
+    Handles<Module>::get(function->module);
+    const auto& [grid, block, shared_bytes, stream, attributes, attribute_count] = config;
+    require(grid[0] > 0 && grid[1] > 0 && grid[2] > 0 && grid[1] <= 65535 && grid[2] <= 65535);
+    const unsigned long long threads = static_cast<unsigned long long>(block[0]) * block[1] * block[2];
+    require(threads > 0 && threads <= 1024 && block[2] <= 64 && shared_bytes <= 48 * 1024);
+    require(attributes == nullptr || attribute_count == 0, kNotSupported);
+    give(stream_of(stream), launching(*function, grid, block, read_arguments(*function, parameters, extra)));
 }

@@ -29,3 +29,15 @@ struct Module : Tracked {
     std::set<std::string> entries;
     std::map<std::string, std::unique_ptr<Function>> functions;
 };
+
+struct LaunchConfig {  // CUlaunchConfig
+    unsigned grid[3], block[3], shared_bytes;
+    CUstream stream;
+    void* attributes;
+    unsigned attribute_count;
+};
+
+void load_image(CUmodule* made, const void* image);
+void unload(CUmodule module);
+CUfunction find_function(CUmodule module, const char* name);
+void launch(CUfunction function, const LaunchConfig& config, void** parameters, void** extra);

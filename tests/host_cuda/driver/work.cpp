@@ -10,8 +10,9 @@
 
 namespace {
 
-std::vector<Stream*> all_streams;
-Clock host;  // what the host has waited for
+// Never destroyed: they are asked when the process ends.
+auto& all_streams = *new std::vector<Stream*>;
+auto& host = *new Clock;  // what the host has waited for
 
 double now_in_milliseconds() {
     using namespace std::chrono;
