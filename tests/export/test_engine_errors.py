@@ -43,7 +43,7 @@ def test_a_single_target_cannot_be_left_out():
     [
         ("no tactics to implement the operation within workspace limit.", "--workspace"),
         ("Error Code 2: OutOfMemory (Requested size was 1 bytes.)", "--batch"),
-        ("Error Code 1: Myelin (CHECK(graph().ssa_validation()) failed.)", "--for tensorrt"),
+        ("Error Code 1: Myelin (CHECK(graph().ssa_validation()) failed.)", "one architecture"),
     ],
 )
 def test_other_failures_say_what_to_do(message, word):
@@ -75,7 +75,7 @@ def test_the_parser_names_operator_and_node():
     parser = SimpleNamespace(num_errors=2, get_error=lambda index: first)
     error = parse_error(LIBRARY, parser, Messages(), GPU)
     assert error.seen == "Cast of node a/Cast: Assertion failed: no such thing (and 1 more)"
-    assert error.what == "cannot build the engine for sm_75, sm_89"
+    assert error.what == "cannot build the engine for sm_75, sm_89" and "--for tensorrt" in error.fix
     silent = SimpleNamespace(num_errors=0, get_error=None)
     assert parse_error(LIBRARY, silent, Messages(), GPU).seen == "no message"
 

@@ -16,6 +16,7 @@ _REFUSED = re.compile(
     r"Cannot compile operation '(?P<node>[^']+)' for (?P<family>\w+) \((?P<target>SM\d+)\): (?P<reason>.*?)(?: In |$)"
 )
 _WORKSPACE = re.compile(r"workspace (?:limit|size)", re.IGNORECASE)
+_WRITE_AGAIN = "export again with --for tensorrt and --opset 20"
 _CODE = re.compile(r"^(?:\w+::\w+: )?(?:Error Code \d+: )?")
 
 
@@ -46,11 +47,11 @@ def parse_error(library: TensorRT, parser: Any, messages: Messages, gpu: tuple[s
     found = [parser.get_error(index) for index in range(parser.num_errors)]
     if not found:
         seen = messages.errors[0] if messages.errors else "no message"
-        return _refusal(library, gpu, _short(seen))
+        return _refusal(library, gpu, _short(seen), _WRITE_AGAIN)
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     seen = f"{first.node_operator() or 'operator'} of node {first.node_name() or first.node()}: {_short(first.desc())}"
-    return _refusal(library, gpu, seen + more)
+    return _refusal(library, gpu, seen + more, _WRITE_AGAIN)
 
 
 def build_error(library: TensorRT, messages: Messages, gpu: tuple[str, ...], workspace: int | None) -> ExportError:
@@ -84,7 +85,8 @@ def build_error(library: TensorRT, messages: Messages, gpu: tuple[str, ...], wor
             cause="memory ran out while kernels were tried",
             fix="use --batch with smaller sizes, such as 1:4:8, or fewer architectures at once",
         )
-    return _refusal(library, gpu, _short(said) if said else "TensorRT gave no reason")
+    fix = f"name one architecture at a time, to see which it is; or pip install -U {library.name}"
+    return _refusal(library, gpu, _short(said) if said else "TensorRT gave no reason", fix)
 
 
 def crash_error(library: str, code: int, said: str, gpu: tuple[str, ...]) -> ExportError:
@@ -103,13 +105,12 @@ def crash_error(library: str, code: int, said: str, gpu: tuple[str, ...]) -> Exp
     )
 
 
-def _refusal(library: TensorRT, gpu: tuple[str, ...], seen: str) -> ExportError:
+def _refusal(library: TensorRT, gpu: tuple[str, ...], seen: str, fix: str) -> ExportError:
     return ExportError(
         f"cannot build the engine for {', '.join(gpu)}",
         seen=seen,
         cause=f"{library.name} {library.version_text} does not take this graph for one of these targets",
-        fix=f"export again with --for tensorrt and --opset 20; or name one architecture at a time; or pip install -U "
-        f"{library.name}",
+        fix=fix,
     )
 
 
