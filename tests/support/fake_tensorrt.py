@@ -49,7 +49,7 @@ def write_engine(path: Path, manifest: Manifest, profiles: Any = PROFILES, **cha
         "sha256": sha256(path),
         "target": changes.get("targets", ["sm_89"]),
         "engine": json.loads(json.dumps(engine, default=vars)),
-        "rebuild": f"vidgen export g.safetensors -o {path}",
+        "rebuild": f"vidgen export g.safetensors --gpu sm_89,sm_120 -o {path} --batch 1:2:4",
     }
     write_json(manifest_path(path), values)
     return Manifest.from_dict(values)

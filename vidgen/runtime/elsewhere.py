@@ -50,6 +50,19 @@ def _told(architecture: str) -> str:
     return f"{architecture} ({CARDS[architecture]})" if architecture in CARDS else architecture
 
 
+def rebuild_with(artifact: Path, manifest: Manifest | None, **options: str) -> str:
+    """The command that makes an artifact again, with some options set anew."""
+    again = (manifest and manifest.rebuild) or f"vidgen export CHECKPOINT.safetensors -o {shlex.quote(str(artifact))}"
+    words = shlex.split(again)
+    for name, value in options.items():
+        option = f"--{name}"
+        if option in words[:-1]:
+            at = words.index(option)
+            del words[at : at + 2]
+        words += [option, value]
+    return shlex.join(words)
+
+
 def onnx_of(artifact: Path, manifest: Manifest) -> Path:
     """The ONNX file that an engine was built from, in the engine's folder.
 

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 from vidgen.errors import ArtifactError, BackendError
 from vidgen.models.config import TensorSpec
+from vidgen.plugins.sepconv_trt.ort_library import is_needed
 from vidgen.runtime.cuda import Cuda, Stream
+from vidgen.runtime.elsewhere import rebuild_with
 from vidgen.runtime.manifest import EngineProfile, Manifest
 from vidgen.runtime.tensorrt_library import TensorRT
 from vidgen.runtime.tensorrt_run import new_context, why_invalid
@@ -170,7 +172,7 @@ def _read(artifact: Path, manifest: Manifest | None) -> bytes:
             f"cannot open engine {artifact}",
             seen=error.strerror or str(error),
             cause="no permission to read it, or the disk failed",
-            fix=_rebuild(artifact, manifest),
+            fix=rebuild_with(artifact, manifest),
         ) from error
     if manifest is not None and hashlib.sha256(plan).hexdigest() != manifest.sha256:
         raise ArtifactError(
@@ -208,13 +210,8 @@ def _refused(
         f"{library.name} cannot load {artifact}",
         seen=f"{built}; here: {here}: {', '.join((*reasons, said))}",
         cause=cause,
-        fix=_rebuild(artifact, manifest, "--gpu current"),
+        fix=rebuild_with(artifact, manifest, gpu="current"),
     )
-
-
-def _rebuild(artifact: Path, manifest: Manifest | None, more: str = "") -> str:
-    again = (manifest and manifest.rebuild) or f"vidgen export CHECKPOINT.safetensors -o {artifact}"
-    return f"{again} {more}".rstrip()
 
 
 def refit(loaded: LoadedEngine, onnx: Path, artifact: Path) -> None:
@@ -222,11 +219,17 @@ def refit(loaded: LoadedEngine, onnx: Path, artifact: Path) -> None:
 
     Raises:
         BackendError: the file's weights are not those the engine lacks.
+        MissingDependencyError: TensorRT-RTX needs a C++ compiler to find itself (see the plugin's shim).
     """
-    trt = loaded.library.module
+    trt, model = loaded.library.module, onnx.read_bytes()
+    if is_needed(model):
+        # The parser of TensorRT-RTX would end the process where it looks for a plugin and does not find itself.
+        from vidgen.plugins.sepconv_trt.tensorrt.shim import make_alias
+
+        make_alias(trt)
     refitter = trt.Refitter(loaded.engine, loaded.messages.logger)
     parser = trt.OnnxParserRefitter(refitter, loaded.messages.logger)
-    fitted = parser.refit_from_bytes(onnx.read_bytes()) and refitter.refit_cuda_engine()
+    fitted = parser.refit_from_bytes(model) and refitter.refit_cuda_engine()
     missing = refitter.get_missing_weights()
     if not fitted or missing:
         raise BackendError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
@@ -395,9 +396,10 @@ def test_a_shape_outside_every_profile_names_them_and_the_options(machine: Machi
             backend.run(*batch(backend.manifest, 0, 9))
         assert "batch 1 to 4, 16 to 24 frames; batch 4 to 8, 16 to 48 frames" in caught.value.seen
         assert caught.value.fix.startswith("use --batch 8, or rebuild: vidgen export g.safetensors")
+        assert caught.value.fix.endswith(" --batch 1:9:9")
         with pytest.raises(BackendError) as caught:
             backend.run(*batch(backend.manifest, 0, 5, 52))
-        assert "--frames 48" in caught.value.fix
+        assert caught.value.fix.startswith("use --frames 48, ") and caught.value.fix.endswith(" --frames 16:52:52")
         with pytest.raises(BackendError, match="does not fit the artifact"):
             backend.run({}, batch(backend.manifest, 0).output)
 
@@ -461,7 +463,9 @@ def test_an_engine_of_another_version_is_refused_with_both_versions(machine: Mac
     with pytest.raises(BackendError) as caught:
         open_backend(machine.plan)
     assert all(word in caught.value.seen for word in ("1.7.1.116", "1.8.0.3", "VERSION_MISMATCH", "Error Code 6"))
-    assert "version of the library" in caught.value.cause and "--gpu current" in caught.value.fix
+    assert "version of the library" in caught.value.cause
+    # The options of the first build stay; the one in question is replaced.
+    assert caught.value.fix == f"vidgen export g.safetensors -o {machine.plan} --batch 1:2:4 --gpu current"
 
 
 def test_profiles_of_another_engine_are_noticed(machine: Machine) -> None:
@@ -528,8 +532,13 @@ def test_the_plugin_is_registered_before_the_engine_is_read_and_its_error_is_tol
     machine.write(manifest, profiles=(EngineProfile((1, 2, 4), (3, 11, 20)),), sepconv="python")
     prepared: list[Any] = []
 
-    class Registered:
+    class Registered(contextlib.AbstractContextManager["Registered"]):
         failure: VidgenError | None = None
+
+        def __exit__(self, *error: object) -> None:
+            # After the engine and before the device.
+            assert machine.cuda.open and not machine.cuda.leaks()
+            prepared.append("closed")
 
         def raise_failure(self) -> None:
             if self.failure:
@@ -553,6 +562,7 @@ def test_the_plugin_is_registered_before_the_engine_is_read_and_its_error_is_tol
         machine.trt.fail.add("enqueue")
         with pytest.raises(BackendError, match="K 7"):
             backend.run(*batch(manifest, 0, 3, frames=10))
+    assert prepared[1:] == ["closed"]
 
 
 # Without a GPU, without a manifest

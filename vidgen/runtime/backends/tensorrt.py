@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
@@ -20,10 +20,13 @@ from vidgen.runtime.backends.buffers import check_buffers, closed_error, run_err
 from vidgen.runtime.backends.onnx_file import check_tensors
 from vidgen.runtime.cuda import Cuda, open_cuda
 from vidgen.runtime.device_loop import LANES, DeviceLoop
-from vidgen.runtime.elsewhere import onnx_of, runs_elsewhere
-from vidgen.runtime.engine_file import LoadedEngine, Plugin, dynamic_axis, load_engine, refit, stream_weights
+from vidgen.runtime.elsewhere import onnx_of, rebuild_with, runs_elsewhere
+from vidgen.runtime.engine_file import LoadedEngine, dynamic_axis, load_engine, refit, stream_weights
 from vidgen.runtime.manifest import Engine, EngineProfile, Manifest
 from vidgen.runtime.tensorrt_library import TensorRT, load_tensorrt
+
+if TYPE_CHECKING:
+    from vidgen.plugins.sepconv_trt.tensorrt import Registration
 
 
 @dataclass
@@ -45,8 +48,15 @@ class TensorRTBackend(Backend):
     name: ClassVar[str] = "tensorrt"
 
     def __init__(
-        self, cuda: Cuda, loaded: LoadedEngine, manifest: Manifest, profiles: tuple[EngineProfile, ...], owns: ExitStack
+        self,
+        artifact: Path,
+        manifest: Manifest,
+        cuda: Cuda,
+        loaded: LoadedEngine,
+        profiles: tuple[EngineProfile, ...],
+        owns: ExitStack,
     ) -> None:
+        self._artifact = artifact
         self._cuda, self._loaded, self._manifest, self._profiles = cuda, loaded, manifest, profiles
         self._loop = DeviceLoop(cuda, loaded, manifest.interface)
         self._thread = threading.get_ident()
@@ -79,14 +89,16 @@ class TensorRTBackend(Backend):
                 library = load_tensorrt(engine.library, "run .plan files")
             except VidgenError as error:
                 raise runs_elsewhere(artifact, manifest, error) from error
-            plugin = _plugin(library, engine, manifest, cuda)
+            plugin = _plugin(library, artifact, engine, manifest, cuda)
+            if plugin is not None:
+                stack.enter_context(plugin)
             loaded = load_engine(library, cuda, artifact, manifest, plugin)
             stack.callback(loaded.close)
             profiles = _check(artifact, manifest, engine, loaded)
             if engine.stripped:
                 refit(loaded, onnx_of(artifact, manifest), artifact)
             stream_weights(loaded)
-            return cls(cuda, loaded, manifest, profiles, stack.pop_all())
+            return cls(artifact, manifest, cuda, loaded, profiles, stack.pop_all())
 
     @property
     def manifest(self) -> Manifest:
@@ -142,9 +154,9 @@ class TensorRTBackend(Backend):
         if self._owns is None:
             return
         self._check_thread("close()")
-        with self._owns:
+        owns, self._owns = self._owns, None
+        with owns:
             self._loop.close()
-        self._owns = None
 
     def _submit(self, batch: Batch) -> _Submitted:
         """Put a batch on the device, after those that are there."""
@@ -195,17 +207,19 @@ class TensorRTBackend(Backend):
     def _outside(self, batch: int, length: int) -> BackendError:
         """No profile holds this shape: the sizes it does hold, and the option that asks for one of them."""
         rule = self._manifest.interface.frames
-        again = self._manifest.rebuild or "vidgen export CHECKPOINT.safetensors -o MODEL.plan"
         lengths_fit = [profile for profile in self._profiles if profile.length[0] <= length <= profile.length[2]]
         if lengths_fit:
-            near = min(
-                (min(max(batch, p.batch[0]), p.batch[2]) for p in lengths_fit), key=lambda size: abs(size - batch)
-            )
-            fix = f"use --batch {near}, or rebuild: {again} --batch {min(1, batch)}:{batch}:{batch}"
+            near = min((_nearest(batch, p.batch) for p in lengths_fit), key=lambda size: abs(size - batch))
+            again = rebuild_with(self._artifact, self._manifest, batch=f"1:{batch}:{batch}")
+            fix = f"use --batch {near}, or rebuild: {again}"
         else:
-            fitting = (min(max(length, p.length[0]), p.length[2]) for p in self._profiles)
-            near = rule.frames(min(fitting, key=lambda size: abs(size - length)))
-            fix = f"use --frames {near}, or rebuild for {rule.frames(length)} frames: {again}"
+            near = min((_nearest(length, p.length) for p in self._profiles), key=lambda size: abs(size - length))
+            shortest, longest = (
+                rule.frames(rule.shortest),
+                rule.frames(max(length, *(p.length[2] for p in self._profiles))),
+            )
+            again = rebuild_with(self._artifact, self._manifest, frames=f"{shortest}:{rule.frames(length)}:{longest}")
+            fix = f"use --frames {rule.frames(near)}, or rebuild: {again}"
         held = "; ".join(
             f"batch {_bounds(p.batch)}, {_bounds(tuple(map(rule.frames, p.length)))} frames" for p in self._profiles
         )
@@ -229,6 +243,11 @@ class TensorRTBackend(Backend):
                 cause="execution contexts and the CUDA context belong to one thread",
                 fix="open the engine once in each thread that uses it",
             )
+
+
+def _nearest(size: int, sizes: tuple[int, int, int]) -> int:
+    """The size of a profile that is nearest to one."""
+    return min(max(size, sizes[0]), sizes[2])
 
 
 def _bounds(sizes: tuple[int, ...]) -> str:
@@ -258,14 +277,15 @@ def _device_number(device: str) -> int:
     return int(number or 0)
 
 
-def _plugin(library: TensorRT, engine: Engine, manifest: Manifest, cuda: Cuda) -> Plugin | None:
+def _plugin(library: TensorRT, artifact: Path, engine: Engine, manifest: Manifest, cuda: Cuda) -> Registration | None:
     """The separable convolution, registered in this process, where the engine does not carry it."""
     if engine.sepconv not in ("python", "library"):
         return None
     from vidgen.plugins.sepconv_trt.tensorrt import prepare
 
     dtypes = ("float32", "float16") if manifest.precision.kind == "float16" else ("float32",)
-    file = next((path for path in map(Path, engine.needs) if path.is_file()), None)
+    # A library that lies beside the engine; else the one that the environment names.
+    file = next((path for name in engine.needs if (path := artifact.with_name(name)).is_file()), None)
     # K is stored in the engine.
     return prepare(library, engine.sepconv, taps=None, dtypes=dtypes, cuda=cuda, path=file)
 
@@ -284,7 +304,7 @@ def _check(artifact: Path, manifest: Manifest, engine: Engine, loaded: LoadedEng
             f"tensorrt refuses {artifact}",
             seen=f"{on_host} in host memory, expected none" if on_host else f"{profiles}, expected {engine.profiles}",
             cause="the manifest belongs to another engine",
-            fix=manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+            fix=rebuild_with(artifact, manifest),
         )
     return profiles
 
@@ -294,5 +314,5 @@ def _untold(artifact: Path, manifest: Manifest) -> BackendError:
         f"cannot run engine {artifact}",
         seen="a manifest that does not say which library the engine is for",
         cause="it was written by another program, or edited",
-        fix=manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+        fix=rebuild_with(artifact, manifest),
     )
