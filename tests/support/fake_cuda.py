@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vidgen.errors import BackendError
 from vidgen.runtime.cuda import Capture, Cuda, DeviceMemory, Event, Graph, Module, PinnedMemory, Stream
 from vidgen.runtime.cuda_errors import cuda_error
 
@@ -35,6 +36,7 @@ class FakeMemory(DeviceMemory, PinnedMemory):
         device.memory[self.address] = self.array
 
     def close(self) -> None:
+        self._device.check()
         if self._device.memory.pop(self.address, None) is not None:
             self._device.held[self._kind] -= self.nbytes
 
@@ -61,9 +63,14 @@ class FakeStream(Stream):
     def run_to(self, point: int) -> None:
         while self.done < point:
             self.done += 1
-            self._work.pop(0)()
+            try:
+                self._work.pop(0)()
+            except BackendError:
+                self._device.lost = self._device.fatal
+                raise
 
     def synchronize(self) -> None:
+        self._device.check()
         self._device.waits += 1
         assert self.capturing is None, "waited for inside a capture"
         self.run_to(self.given)
@@ -96,6 +103,7 @@ class FakeEvent(Event):
 
     def synchronize(self) -> None:
         assert self._open
+        self._device.check()
         self._device.waits += 1
         stream, point = self.point
         if stream is not None:
@@ -110,6 +118,7 @@ class FakeEvent(Event):
         return 1000 * (self.at - earlier.at)
 
     def close(self) -> None:
+        self._device.check()
         self._device.events -= self._open
         self._open = False
 
@@ -126,6 +135,7 @@ class FakeGraph(Graph):
             stream.enqueue(work)
 
     def close(self) -> None:
+        self._device.check()
         self._device.graphs -= self._open
         self._open = False
 
@@ -150,6 +160,14 @@ class FakeCuda(Cuda):
         #: The capture of this number, from 0, fails.
         self.fail_capture: set[int] = set()
         self.open = True
+        #: Whether work that fails takes the device with it: every later call fails too.
+        self.fatal = False
+        self.lost = False
+
+    def check(self) -> None:
+        """Fail if the device was lost."""
+        if self.lost:
+            raise cuda_error("do anything", "CUDA_ERROR_LAUNCH_FAILED")
 
     def describe(self) -> dict[str, str]:
         return {"library": self.name}

@@ -14,7 +14,7 @@ from vidgen.models.config import ModelInterface, TensorSpec
 from vidgen.runtime.backends.base import Batch
 from vidgen.runtime.cuda import Cuda, Graph, Stream
 from vidgen.runtime.engine_file import LoadedEngine
-from vidgen.runtime.ring import Buffers, Ring
+from vidgen.runtime.ring import Buffers, Ring, close_all
 from vidgen.runtime.tensorrt_run import is_stream_capturable
 
 #: Batches on the device at a time: one computes while the frames of the other come down and are handed on.
@@ -34,8 +34,7 @@ class Streams:
 
     def close(self) -> None:
         """Give them back."""
-        for stream in (self.upload, self.compute, self.download):
-            stream.close()
+        close_all((self.upload, self.compute, self.download))
 
 
 class Lane:
@@ -97,7 +96,8 @@ class Lane:
             # What was enqueued before the failure must not run into the buffers of what comes next.
             with contextlib.suppress(BackendError):
                 self._streams.synchronize()
-            self._unbind()
+            with contextlib.suppress(BackendError):
+                self._unbind()
             raise
 
     def collect(self) -> float:
@@ -125,9 +125,9 @@ class Lane:
         self._bound = (profile, dict(sizes))
 
     def _unbind(self) -> None:
-        if self._graph is not None:
-            self._graph.close()
-        self._graph, self._bound, self._ran = None, None, False
+        graph, self._graph, self._bound, self._ran = self._graph, None, None, False
+        if graph is not None:
+            graph.close()
 
     def _check_shapes(self, sizes: Mapping[str, int]) -> None:
         """Raise unless the engine's outputs have the shapes that memory is reserved for."""
@@ -176,12 +176,12 @@ class Lane:
 
     def close(self) -> None:
         """Give everything back: graphs before their contexts, contexts before the memory they point to."""
-        self._unbind()
-        self._context = None
-        self._contexts.clear()
-        self._buffers.close()
-        for event in (self._uploaded, self._started, self._computed, self.finished):
-            event.close()
+        with contextlib.ExitStack() as stack:
+            events = (self._uploaded, self._started, self._computed, self.finished)
+            stack.callback(close_all, (self._buffers, *events))
+            stack.callback(self._contexts.clear)
+            self._context = None
+            self._unbind()
 
 
 class DeviceLoop:
@@ -228,5 +228,4 @@ class DeviceLoop:
 
     def close(self) -> None:
         """Wait, and give everything back."""
-        self._lanes.close()
-        self._streams.close()
+        close_all((self._lanes, self._streams))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -14,13 +14,28 @@ from vidgen.errors import BackendError
 from vidgen.runtime.cuda import Cuda, DeviceMemory, Event, PinnedMemory
 
 
-class Place(Protocol):
+class Closable(Protocol):
+    """What can be given back."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+def close_all(things: Iterable[Closable]) -> None:
+    """Close each in turn, whatever becomes of those before: of a device that failed, every part complains.
+
+    Raises:
+        BackendError: of the last one that failed.
+    """
+    with contextlib.ExitStack() as stack:
+        for thing in reversed(list(things)):
+            stack.callback(thing.close)
+
+
+class Place(Closable, Protocol):
     """What a ring holds: ``finished`` is passed once the last work given to the place is done."""
 
     finished: Event
-
-    def close(self) -> None:
-        """Give back what the place holds."""
 
 
 P = TypeVar("P", bound=Place)
@@ -77,8 +92,8 @@ class Ring(Generic[P]):
             # A device that failed says so at the first wait; the memory is given back all the same.
             with contextlib.suppress(BackendError):
                 self._full.popleft().finished.synchronize()
-        while self._places:
-            self._places.pop().close()
+        places, self._places = self._places, []
+        close_all(places)
 
 
 class Buffers:
@@ -110,6 +125,7 @@ class Buffers:
 
     def close(self) -> None:
         """Give all memory back."""
-        for held in (self._device, self._pinned):
-            while held:
-                held.popitem()[1].close()
+        held = [*self._device.values(), *self._pinned.values()]
+        self._device.clear()
+        self._pinned.clear()
+        close_all(held)

@@ -30,7 +30,7 @@ class SampleSettings:
     """One sampling job.
 
     Attributes:
-        engine: the artifact: .onnx or .safetensors. out: the folder to write to.
+        engine: the artifact: .plan, .onnx or .safetensors. out: the folder to write to.
         n: number of videos; when None 64, or 8 with several lengths; a grid has its own number.
         seed: of the whole set, in [0, 2**32).
         labels: class names or indices; video i takes ``labels[i % len(labels)]``; drawn when empty.
@@ -52,7 +52,9 @@ class SampleSettings:
         shard: ``"i/n"``, i from 0: of the videos every n-th from the i-th on; with ``batch-minmax`` of the groups.
         resume: go on with an unfinished run of the same settings; ``n`` may have grown.
         batch: videos computed together. backend: see :data:`vidgen.runtime.backends.BACKENDS`; None picks.
-        device: ``cpu`` or ``cuda``. threads: CPU threads of the backend; None leaves the library's choice.
+        device: ``cpu``, ``cuda`` (``cuda:1`` is the second), or ``tensorrt``: ONNX Runtime's provider of that name. An
+            engine runs on CUDA, whatever it says.
+        threads: CPU threads of the backend; None leaves the library's choice.
         encoders: threads that encode and write; None is one for each CPU, at most 4.
         fps: frames a second; those of the training data when None.
         crf, pix_fmt: of mp4. quality: of webp, and of the sheet, 1..100.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.fake_cuda import FakeCuda, FakeEvent
 from support.fake_tensorrt import PROFILES, FakeTensorRT, write_engine
 
@@ -20,9 +23,11 @@ from vidgen.runtime.backends import open_backend
 from vidgen.runtime.backends.base import Batch
 from vidgen.runtime.backends.fake import FakeBackend, fake_manifest
 from vidgen.runtime.device_loop import LANES
+from vidgen.runtime.jobs import sample
 from vidgen.runtime.latents import latents
 from vidgen.runtime.manifest import EngineProfile, Manifest, manifest_path
 from vidgen.runtime.sampler import Sampler
+from vidgen.runtime.settings import SampleSettings
 from vidgen.runtime.tensorrt_library import TensorRT
 
 TINY = G3ANConfig(c_a=6, c_m=4, ch=2)
@@ -424,6 +429,16 @@ def test_a_failure_has_the_words_of_tensorrt_and_the_next_run_may_work(machine: 
         assert_right(backend.manifest, given)
 
 
+def test_a_device_that_is_lost_is_told_once_and_all_is_let_go(machine: Machine) -> None:
+    machine.cuda.fatal = True
+    with pytest.raises(BackendError, match="ILLEGAL_ADDRESS"), open_backend(machine.plan) as backend:
+        for given in backend.run_many(batch(backend.manifest, 2 * index) for index in range(6)):
+            machine.trt.fail |= {"kernel", "capture"}
+            assert_right(backend.manifest, given)
+    assert not machine.cuda.open
+    machine.cuda = FakeCuda()  # nothing can be given back to the other
+
+
 def test_a_device_without_room_for_the_batch_advises_a_smaller_one(machine: Machine) -> None:
     machine.cuda.memory_limit = 3 * 16 * 64 * 64 * 3
     with open_backend(machine.plan) as backend:
@@ -483,8 +498,9 @@ def test_the_manifest_says_which_library_and_the_option_which_device(machine: Ma
     machine.write(library=name)
     with open_backend(machine.plan, device="cuda:1"):
         assert machine.asked == [1, name]
-    with open_backend(machine.plan):
-        assert machine.asked[2:] == [0, name]
+    for device in ("cpu", "cuda", "tensorrt"):
+        with open_backend(machine.plan, device=device):
+            assert machine.asked[-2:] == [0, name]
     with pytest.raises(BackendError, match="--device cuda"):
         open_backend(machine.plan, device="tpu")
 
@@ -687,3 +703,46 @@ def test_an_altered_engine_is_refused_even_with_trust(machine: Machine) -> None:
     with pytest.raises(ArtifactError, match="SHA-256"):
         open_backend(machine.plan, trust=True)
     assert not machine.asked
+
+
+# The whole way
+
+
+def test_a_job_writes_the_videos_of_an_engine_and_resumes_under_either_name_of_its_device(
+    machine: Machine, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    job = SampleSettings(machine.plan, out, n=7, batch=2, format="npy", seed=5, sheet=False)
+    report = sample(job)
+    assert (report.written, report.backend["backend"]) == (7, "tensorrt")
+    expected_videos = Sampler(FakeBackend(fake_manifest(TINY)), batch=3).sample(7, seed=5)
+    assert np.array_equal(np.stack([np.load(path) for path in report.files]), expected_videos)
+    report.files[3].unlink()
+    again = sample(dataclasses.replace(job, device="cuda", resume=True))
+    assert (again.written, again.kept) == (1, 6)
+    assert np.array_equal(np.load(again.files[3]), expected_videos[3])
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_any_order_of_runs_and_iterators_gives_each_batch_its_own_frames(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        machine = Machine(Path(folder), patch)
+        machine.write(fake_manifest(G3ANConfig(c_a=2, c_m=2, ch=2)))
+        machine.cuda.captures = data.draw(st.booleans())  # type: ignore[misc]
+        with open_backend(machine.plan) as backend:
+            coming = [iter(range(100)) for _ in range(2)]
+            shapes = st.sampled_from([(1, 16), (2, 16), (1, 20)])
+
+            def batches(which: int) -> Iterator[Batch]:
+                for index in coming[which]:
+                    yield batch(backend.manifest, 1000 * which + 10 * index, *data.draw(shapes))
+
+            iterators = [backend.run_many(batches(which)) for which in range(2)]
+            for _ in range(data.draw(st.integers(1, 6))):
+                which = data.draw(st.integers(0, 2))
+                given_now = next(iterators[which]) if which < 2 else batch(backend.manifest, 5000)
+                if which == 2:
+                    backend.run(*given_now)
+                assert_right(backend.manifest, given_now)
+        assert machine.cuda.leaks() == {}

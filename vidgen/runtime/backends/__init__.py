@@ -64,7 +64,7 @@ def backend_for(artifact: str | Path, name: str | None = None) -> str:
 
 def device_for(artifact: str | Path, device: str) -> str:
     """The device an artifact runs on where ``device`` was asked for: an engine knows CUDA devices only."""
-    return "cuda" if Path(artifact).suffix == ".plan" and device == "cpu" else device
+    return "cuda" if Path(artifact).suffix == ".plan" and device in ("cpu", "tensorrt") else device
 
 
 def _default(artifact: Path) -> str | None:

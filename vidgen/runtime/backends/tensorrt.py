@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections import deque
@@ -63,6 +64,7 @@ class TensorRTBackend(Backend):
         self._owns: ExitStack | None = owns
         self._submitted: deque[_Submitted] = deque()
         self._milliseconds: float | None = None
+        self._lost = False
         self._library = f"{loaded.library.name} {loaded.library.version_text}"
         self._device = f"{cuda.device_name} ({cuda.architecture})"
 
@@ -155,7 +157,8 @@ class TensorRTBackend(Backend):
             return
         self._check_thread("close()")
         owns, self._owns = self._owns, None
-        with owns:
+        # Of a device that failed before, nothing can be given back, which nobody needs to hear.
+        with contextlib.suppress(*([BackendError] if self._lost else [])), owns:
             self._loop.close()
 
     def _submit(self, batch: Batch) -> _Submitted:
@@ -190,6 +193,7 @@ class TensorRTBackend(Backend):
             self._milliseconds = self._loop.collect()
         except BackendError as error:
             oldest.error = error
+            self._lost = True
         oldest.done = True
 
     def _profile(self, batch: int, length: int) -> int:
