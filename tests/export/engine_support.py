@@ -15,7 +15,8 @@ from vidgen.export.engine_graph import read_graph
 from vidgen.export.precision import to_half
 from vidgen.export.prepare import PlainGenerator
 from vidgen.export.to_onnx import to_onnx
-from vidgen.models.config import ModelInterface, TwoStreamVANConfig
+from vidgen.models.config import G3ANConfig, ModelInterface, TwoStreamVANConfig
+from vidgen.models.g3an import Generator as G3AN
 from vidgen.models.twostreamvan import Generator
 from vidgen.runtime.manifest import EngineProfile
 
@@ -37,6 +38,18 @@ def write_actor(generator, output="uint8", *, half=False, sepconv="custom", **op
     interface = generator.config.interface(output, **options)
     model = write_path(generator, interface, "tensorrt", sepconv, opset=20, name="twostreamvan", metadata={})
     return (to_half(model, recurrent=True)[0] if half else model), interface
+
+
+@functools.cache
+def _smallest(half: bool) -> tuple[bytes, ModelInterface]:
+    model, interface = write_g3an(fill_module(G3AN(G3ANConfig(ch=2))).eval(), half=half)
+    return model.SerializeToString(), interface
+
+
+def small_g3an(*, half=False):
+    """The smallest G3AN, written once."""
+    content, interface = _smallest(half)
+    return onnx.load_from_string(content), interface
 
 
 @functools.cache

@@ -6,8 +6,8 @@ import json
 import sys
 
 import pytest
-from export.engine_support import build_here, classic, write_g3an
-from hypothesis import given
+from export.engine_support import build_here, classic, small_g3an
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidgen.errors import ExportError
@@ -29,6 +29,7 @@ def test_a_report_without_types_tells_nothing(report):
     assert half_layers(report) is None
 
 
+@settings(max_examples=50)
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(["Layers", "Outputs", "Format/Datatype"]), inner)))  # fmt: skip
 def test_any_report_is_survived(report):
@@ -36,12 +37,12 @@ def test_any_report_is_survived(report):
     assert found is None or 0 <= found[0] <= found[1]
 
 
-def _build(filled, monkeypatch, report, device="sm_89"):
+def _build(monkeypatch, report, device="sm_89"):
     module = classic(pytest.importorskip("tensorrt_rtx"))
     module.report = report
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     said = []
-    model, interface = write_g3an(filled(ch=2), half=True)
+    model, interface = small_g3an(half=True)
     options = {"builder": "tensorrt", "device": device, "gpu": ("sm_89",)}
     build_here(model, interface, said.append, half=True, **options)
     return said, module.configs[0].profiling_verbosity.name
@@ -56,12 +57,12 @@ def _build(filled, monkeypatch, report, device="sm_89"):
         (_report("Float"), "sm_120", "", "DETAILED"),
     ],
 )
-def test_the_engine_is_asked_where_it_can_run(filled, monkeypatch, report, device, said, verbosity):
-    told, set_to = _build(filled, monkeypatch, report, device)
+def test_the_engine_is_asked_where_it_can_run(monkeypatch, report, device, said, verbosity):
+    told, set_to = _build(monkeypatch, report, device)
     assert (said in told[0]) if said else told == []
     assert set_to == verbosity
 
 
-def test_an_engine_without_any_half_is_refused(filled, monkeypatch):
+def test_an_engine_without_any_half_is_refused(monkeypatch):
     with pytest.raises(ExportError, match="not half precision"):
-        _build(filled, monkeypatch, _report("Float", "Int32"))
+        _build(monkeypatch, _report("Float", "Int32"))

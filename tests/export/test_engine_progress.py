@@ -6,7 +6,7 @@ import itertools
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidgen.export.engine_progress import TOTAL, Progress
@@ -19,6 +19,7 @@ EVENTS = st.one_of(
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(EVENTS, max_size=60))
 def test_it_never_goes_back_and_never_beyond_the_end(events):
     told = []

@@ -6,7 +6,7 @@ import hashlib
 import threading
 
 import pytest
-from export.engine_support import MADE_BY, PROFILE, build_here, classic, write_g3an
+from export.engine_support import MADE_BY, PROFILE, build_here, classic, small_g3an
 
 from vidgen.errors import StorageError
 from vidgen.export.engine_timing_cache import read_cache, write_cache
@@ -72,11 +72,6 @@ def test_a_failed_merge_leaves_the_cache_as_it_was(tmp_path):
     assert path.read_bytes() == b"new"
 
 
-@pytest.fixture
-def graph(filled):
-    return write_g3an(filled(ch=2))
-
-
 @pytest.mark.parametrize(
     ("given", "kept", "told"),
     [
@@ -86,12 +81,12 @@ def graph(filled):
         (b"\x00garbage", b"", "damaged"),
     ],
 )
-def test_timings_of_another_library_are_dropped_and_it_is_said(graph, monkeypatch, given, kept, told):
+def test_timings_of_another_library_are_dropped_and_it_is_said(monkeypatch, given, kept, told):
     rtx = pytest.importorskip("tensorrt_rtx")
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", classic(rtx))
     said = []
     made = build_here(
-        *graph, said.append, builder="tensorrt", device="sm_89", gpu=("current",), timing_cache=given,
+        *small_g3an(), said.append, builder="tensorrt", device="sm_89", gpu=("current",), timing_cache=given,
         profiles=(PROFILE,),
     )  # fmt: skip
     lines = made.timing_cache.split(b"\n")
@@ -99,12 +94,12 @@ def test_timings_of_another_library_are_dropped_and_it_is_said(graph, monkeypatc
     assert (told in said[0] and "afresh" in said[0]) if told else said == []
 
 
-def test_classic_options_are_set_and_told(graph, monkeypatch):
+def test_classic_options_are_set_and_told(monkeypatch):
     rtx = pytest.importorskip("tensorrt_rtx")
     module = classic(rtx)
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", module)
     engine = build_here(
-        *graph, builder="tensorrt", device="sm_89", gpu=("sm_89",), version_compatible=True, strip_plan=True,
+        *small_g3an(), builder="tensorrt", device="sm_89", gpu=("sm_89",), version_compatible=True, strip_plan=True,
         hardware_compatibility_level="ampere_plus",
     ).engine  # fmt: skip
     assert module.set_up == ["VERSION_COMPATIBLE", "STRIP_PLAN"] and engine.stripped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import types
+import weakref
 from pathlib import Path
 
 import pytest
@@ -294,6 +296,49 @@ def test_the_driver_is_asked_for_the_architecture(monkeypatch, failing, expected
 
     monkeypatch.setattr(tensorrt_library.ctypes, "CDLL", lambda name: Driver())
     assert tensorrt_library.device_architecture() == expected
+
+
+def test_a_logger_outlives_its_builder():
+    """TensorRT's registry of plugins logs to it afterwards, and a freed one ends the process."""
+    library = load_tensorrt("tensorrt-rtx", "build")
+    logger = weakref.ref(library.logger(lambda *_: None))
+    gc.collect()
+    assert logger() is not None
+
+
+def test_a_logger_does_not_keep_who_listens():
+    class Ear:
+        def hear(self, severity, message):
+            heard.append(message)
+
+    heard, ear = [], Ear()
+    library = load_tensorrt("tensorrt-rtx", "build")
+    logger = library.logger(ear.hear)
+    logger.log(library.module.ILogger.Severity.INFO, "there")
+    gone = weakref.ref(ear)
+    del ear
+    gc.collect()
+    logger.log(library.module.ILogger.Severity.INFO, "gone")
+    assert gone() is None and heard == ["there"]
+
+
+_REGISTRY = """
+import gc
+from vidgen.runtime.tensorrt_library import load_tensorrt
+library = load_tensorrt("tensorrt-rtx", "build")
+for _ in range(3):
+    library.module.Builder(library.logger(lambda *_: None))
+    gc.collect()
+assert library.module.get_plugin_registry().get_creator("Nothing", "1", "vidgen") is None
+"""
+
+
+def test_the_registry_is_asked_when_all_builders_are_gone():
+    pytest.importorskip("tensorrt_rtx")
+    done = subprocess.run(
+        [sys.executable, "-c", _REGISTRY], cwd=PACKAGE.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_loggers_and_monitors_pass_on_what_they_hear():

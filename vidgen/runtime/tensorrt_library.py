@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 from vidgen._imports import require
@@ -128,13 +130,25 @@ class TensorRT:
                 )
 
     def logger(self, listen: Listen) -> Any:
-        """An ILogger that hands (severity, message) on and prints nothing; severities as ``"ERROR"``."""
+        """An ILogger that hands (severity, message) on and prints nothing; severities as ``"ERROR"``.
+
+        It lives as long as the process. Of a ``listen`` that is a method, the object does not: it hears until it is
+        gone.
+        """
         base = self.module.ILogger
+        method = isinstance(listen, MethodType)
+        found: Callable[[], Listen | None] = weakref.WeakMethod(listen) if method else lambda: listen
 
         def log(_: Any, severity: Any, message: str) -> None:
-            listen(severity.name, message)
+            heard = found()
+            if heard is not None:
+                heard(severity.name, message)
 
-        return _made("Logger", base, {"log": log})
+        logger = _made("Logger", base, {"log": log})
+        # TensorRT's registry of plugins goes on logging to the logger of a builder that is gone, so it must never be
+        # freed: one reference more than there are owners.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(logger))
+        return logger
 
     def progress_monitor(self, step: Step) -> Any:
         """An IProgressMonitor that calls ``step(event, phase, steps, index)``; False ends the build.
