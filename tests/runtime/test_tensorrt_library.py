@@ -322,25 +322,6 @@ def test_a_logger_does_not_keep_who_listens():
     assert gone() is None and heard == ["there"]
 
 
-_REGISTRY = """
-import gc
-from vidgen.runtime.tensorrt_library import load_tensorrt
-library = load_tensorrt("tensorrt-rtx", "build")
-for _ in range(3):
-    library.module.Builder(library.logger(lambda *_: None))
-    gc.collect()
-assert library.module.get_plugin_registry().get_creator("Nothing", "1", "vidgen") is None
-"""
-
-
-def test_the_registry_is_asked_when_all_builders_are_gone():
-    pytest.importorskip("tensorrt_rtx")
-    done = subprocess.run(
-        [sys.executable, "-c", _REGISTRY], cwd=PACKAGE.parent, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_loggers_and_monitors_pass_on_what_they_hear():
     library = load_tensorrt("tensorrt-rtx", "build")
     heard, steps = [], []
