@@ -14,6 +14,7 @@ from vidgen.commands import models as commands
 from vidgen.errors import ExportError, SettingsError
 from vidgen.export import ExportSettings, export, pipeline
 from vidgen.export import engine_artifact as artifacts
+from vidgen.export.engine import EngineSettings
 from vidgen.plugins.sepconv_trt.onnx_form import uses_operator
 from vidgen.runtime.manifest import EngineProfile, manifest_path, read_manifest
 
@@ -98,13 +99,13 @@ def test_what_a_target_refuses_leaves_nothing(checkpoint, tmp_path):
 def test_no_builder_for_a_target_is_said_before_any_work(checkpoint, tmp_path, monkeypatch):
     source = checkpoint(use_attention=False)
     monkeypatch.setattr(pipeline, "_write_onnx", lambda *_: pytest.fail("worked in vain"))
-    monkeypatch.setattr(artifacts, "choose_builder", _nothing)
+    monkeypatch.setattr(artifacts, "check_builder", _nothing)
     with pytest.raises(SettingsError, match="sm_90"):
         export(ExportSettings(source, tmp_path / "g.plan", gpu="sm_90"))
 
 
-def _nothing(_: str, gpu: tuple[str, ...]) -> tuple[str, str]:
-    raise SettingsError("cannot build", seen=gpu[0], cause="no library", fix="another")
+def _nothing(settings: EngineSettings) -> tuple[str, str]:
+    raise SettingsError("cannot build", seen=settings.gpu[0], cause="no library", fix="another")
 
 
 def test_every_option_of_the_command_is_one_of_the_settings():

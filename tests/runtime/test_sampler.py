@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 import vidgen
 from vidgen.errors import SamplingError, SettingsError, VidgenError
 from vidgen.runtime.backends.fake import FakeBackend, fake_manifest
-from vidgen.runtime.manifest import Manifest
+from vidgen.runtime.manifest import Engine, EngineProfile, Manifest
 from vidgen.runtime.ranges import batch_minmax, to_uint8
-from vidgen.runtime.sampler import Sampler
+from vidgen.runtime.sampler import DEFAULT_BATCH, Sampler, usual_batch
 
 SET = Sampler(FakeBackend(), batch=3).sample(10, seed=5)
 
@@ -158,3 +159,13 @@ def test_arguments_out_of_range_are_refused() -> None:
         sampler.sample(1, frames=19)
     with pytest.raises(SamplingError, match="without labels"):
         sampler.sample(1, labels=["a"])
+
+
+def test_an_engine_is_run_with_the_batch_it_was_built_for() -> None:
+    manifest = fake_manifest()
+    length = manifest.interface.frames.length(manifest.interface.frames.default)
+    profiles = (EngineProfile((1, 2, 4), (length + 1,) * 3), EngineProfile((8, 16, 32), (1, length, length + 1)))
+    engine = Engine("tensorrt-rtx", "1.7", profiles)
+    assert usual_batch(manifest) == DEFAULT_BATCH
+    assert usual_batch(dataclasses.replace(manifest, engine=engine)) == 16
+    assert usual_batch(dataclasses.replace(manifest, engine=dataclasses.replace(engine, profiles=profiles[:1]))) == 2

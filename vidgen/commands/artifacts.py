@@ -12,7 +12,7 @@ from vidgen.errors import SettingsError
 
 def sample(
     console: Console,
-    engine: Annotated[Path, option("Artifact: .onnx or .safetensors checkpoint.", "--engine")],
+    engine: Annotated[Path, option("Artifact: .plan, .onnx or .safetensors checkpoint.", "--engine")],
     out: Annotated[Path, option("Folder to write to.", "-o", "--out")],
     n: Annotated[int | None, option("Number of videos (64).", "-n")] = None,
     seed: Seed = None,

@@ -172,9 +172,15 @@ def export(
 def verify(
     console: Console,
     checkpoint: Annotated[Path, typer.Argument(help=".safetensors checkpoint.")],
-    artifact: Annotated[Path, typer.Argument(help=".onnx made from it.")],
+    artifact: Annotated[Path, typer.Argument(help=".onnx or .plan made from it.")],
+    per_layer: Annotated[bool, option("Compare every layer, and name the first that differs.", "--per-layer")] = False,
 ) -> Result:
     """Compare an artifact with its checkpoint again; ends with 1 if they differ."""
+    if per_layer:
+        from vidgen.export.per_layer import per_layer as compare
+
+        layers = compare(checkpoint, artifact)
+        return Result(layers.to_dict(), layers.table(), ok=layers.ok)
     from vidgen.export import verify as run
 
     report = run(checkpoint, artifact)

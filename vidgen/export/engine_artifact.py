@@ -9,11 +9,10 @@ from typing import Any
 
 from vidgen import __version__
 from vidgen._files import sha256
-from vidgen.export.engine import build_engine
+from vidgen.export.engine import build_engine, check_builder
 from vidgen.export.settings import DEFAULT_BATCH, ExportSettings, parse_range
 from vidgen.models.config import ModelInterface
 from vidgen.runtime.manifest import EngineProfile, Manifest
-from vidgen.runtime.tensorrt_library import choose_builder
 
 Say = Callable[[str], None]
 Advance = Callable[[int, int | None, str], None]
@@ -25,7 +24,7 @@ def engine_form(settings: ExportSettings, draft: Manifest, say: Say) -> str:
     Raises:
         MissingDependencyError, BackendError, SettingsError: no builder here builds for these targets.
     """
-    builder, why = choose_builder(settings.engine_settings.builder, settings.engine_settings.gpu)
+    builder, why = check_builder(settings.engine_settings)
     say(f"engine by {builder}: {why}")
     if not draft.sepconv:
         return ""

@@ -24,7 +24,7 @@ from vidgen.runtime.outputs import OutputFiles
 from vidgen.runtime.overview import Overview
 from vidgen.runtime.plan import PlannedVideo, Unit, plan_units, plan_videos
 from vidgen.runtime.record import claim
-from vidgen.runtime.sampler import Rendered, Request, Sampler, check_range, output_for
+from vidgen.runtime.sampler import Rendered, Request, Sampler, check_range, output_for, usual_batch
 from vidgen.runtime.settings import SampleSettings
 from vidgen.runtime.sinks import Sink
 from vidgen.runtime.writer import FileWriter
@@ -78,6 +78,7 @@ class _Job:
     settings: SampleSettings
     manifest: Manifest
     backend: str
+    batch: int
     labels: tuple[int, ...] | None
     videos: tuple[PlannedVideo, ...]
     units: tuple[Unit, ...]
@@ -123,7 +124,7 @@ class _Job:
             "grid": settings.grid and "x".join(str(size) for size in settings.grid_size or ()),
             "frames": settings.frames if several else self.videos[0].frames,
             "range": settings.range,
-            "batch": settings.batch,
+            "batch": self.batch,
             "fps": self.fps,
             "format": settings.format,
         }
@@ -248,8 +249,9 @@ def _plan(settings: SampleSettings, backend: Backend | None) -> _Job:
     videos = plan_videos(settings, interface, labels)
     classes = _classes(settings, manifest, videos, labels)
     overview = Overview(settings, interface.output, videos[0].frames, tuple(map(str, classes.values())))
-    units = plan_units(settings, videos)
-    return _Job(settings, manifest, name, labels, tuple(videos), tuple(units), settings.sink(), overview, first)
+    batch = settings.batch or usual_batch(manifest)
+    units = tuple(plan_units(settings, videos, batch))
+    return _Job(settings, manifest, name, batch, labels, tuple(videos), units, settings.sink(), overview, first)
 
 
 def _labels(settings: SampleSettings, manifest: Manifest, first: FirstFrames | None) -> tuple[int, ...] | None:
@@ -334,7 +336,7 @@ def _make(
                 **_wanted(settings),
             )
             backend = stack.enter_context(opened)
-        sampler = Sampler(backend, batch=settings.batch, range=settings.range, group=settings.normalised_together)
+        sampler = Sampler(backend, batch=job.batch, range=settings.range, group=settings.normalised_together)
         compute = 0.0
         waiting = max(len(unit) for unit in units) * len(outputs.of(units[0][0]))
         writer = FileWriter(job.sink, job.fps, threads=settings.encoders, waiting=waiting, written=count)

@@ -77,8 +77,8 @@ def _first_classes(interface: ModelInterface, rows: int) -> Sequence[int]:
     return range(rows)
 
 
-def plan_units(settings: SampleSettings, videos: Sequence[PlannedVideo]) -> list[Unit]:
-    """The units of this job's shard.
+def plan_units(settings: SampleSettings, videos: Sequence[PlannedVideo], batch: int) -> list[Unit]:
+    """The units of this job's shard; ``batch`` videos are computed together.
 
     With ``--range model`` a video's pixels are its own: a shard takes every n-th video, and a unit is a batch.
     With ``batch-minmax`` they depend on the whole group: a shard takes every n-th group of the whole set.
@@ -86,7 +86,7 @@ def plan_units(settings: SampleSettings, videos: Sequence[PlannedVideo]) -> list
     shard, shards = settings.shard_of
     if settings.range == "batch-minmax":
         return _cut(videos, settings.normalised_together)[shard::shards]
-    return _cut(videos[shard::shards], settings.batch)
+    return _cut(videos[shard::shards], batch)
 
 
 def _cut(videos: Sequence[PlannedVideo], size: int) -> list[Unit]:

@@ -52,7 +52,7 @@ class Sampler:
 
     Args:
         backend: an open backend.
-        batch: videos computed together.
+        batch: videos computed together; :func:`usual_batch` when None.
         range: ``model`` or ``batch-minmax`` (see :mod:`vidgen.runtime.ranges`).
         group: videos normalised together with ``batch-minmax``; pixels depend on it.
 
@@ -64,12 +64,12 @@ class Sampler:
         self,
         backend: Backend,
         *,
-        batch: int = DEFAULT_BATCH,
+        batch: int | None = None,
         range: str = "model",
         group: int = REFERENCE_GROUP,
     ) -> None:
         for name, value in (("batch", batch), ("group", group)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise SettingsError(
                     f"cannot sample with {name} {value}",
                     seen=f"{value}, expected at least 1",
@@ -78,7 +78,7 @@ class Sampler:
                 )
         check_range(range, backend.manifest)
         self._backend = backend
-        self._batch = batch
+        self._batch = usual_batch(backend.manifest) if batch is None else batch
         self._range = range
         self._group = group
 
@@ -88,7 +88,7 @@ class Sampler:
         path: str | Path,
         backend: str | None = None,
         *,
-        batch: int = DEFAULT_BATCH,
+        batch: int | None = None,
         range: str = "model",
         group: int = REFERENCE_GROUP,
         threads: int | None = None,
@@ -316,6 +316,15 @@ class Sampler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def usual_batch(manifest: Manifest) -> int:
+    """Videos to compute together where nobody says: what an engine was tuned for, or a few."""
+    if manifest.engine is None:
+        return DEFAULT_BATCH
+    rule = manifest.interface.frames
+    suited = [each for each in manifest.engine.profiles if each.holds(each.batch[1], rule.length(rule.default))]
+    return (suited or manifest.engine.profiles)[0].batch[1]
 
 
 def output_for(path: str | Path, range: str) -> str | None:

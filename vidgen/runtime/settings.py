@@ -11,7 +11,6 @@ from pathlib import Path
 from vidgen.errors import SettingsError
 from vidgen.runtime.latents import LIMIT
 from vidgen.runtime.ranges import RANGES, REFERENCE_GROUP
-from vidgen.runtime.sampler import DEFAULT_BATCH
 from vidgen.runtime.sinks import DEFAULT_CRF, DEFAULT_QUALITY, Sink, make_sink
 
 #: The reference's demos: 64 random videos, 8 videos at each of several lengths (spec g3an 6, 9).
@@ -51,7 +50,8 @@ class SampleSettings:
         group: videos normalised together with ``batch-minmax``: 64 when None, or the whole grid.
         shard: ``"i/n"``, i from 0: of the videos every n-th from the i-th on; with ``batch-minmax`` of the groups.
         resume: go on with an unfinished run of the same settings; ``n`` may have grown.
-        batch: videos computed together. backend: see :data:`vidgen.runtime.backends.BACKENDS`; None picks.
+        batch: videos computed together; what suits the artifact when None.
+        backend: see :data:`vidgen.runtime.backends.BACKENDS`; None picks.
         device: ``cpu``, ``cuda`` (``cuda:1`` is the second), or ``tensorrt``: ONNX Runtime's provider of that name. An
             engine runs on CUDA, whatever it says.
         threads: CPU threads of the backend; None leaves the library's choice.
@@ -81,7 +81,7 @@ class SampleSettings:
     group: int | None = None
     shard: str | None = None
     resume: bool = False
-    batch: int = DEFAULT_BATCH
+    batch: int | None = None
     backend: str | None = None
     device: str = "cpu"
     threads: int | None = None
