@@ -35,9 +35,10 @@ class Tolerance:
 
 FLOAT32 = Tolerance(levels=2e-4 * LEVELS, psnr=80.0, moved=0.01, made=1)
 HALF = Tolerance(levels=2.0, psnr=45.0, moved=1.0, made=2)
-#: Attention without a scale (spec g3an 1.4) amplifies rounding: with every weight filled, single values move by up to
-#: 3 levels on a device where attention and the block before it are float32, at 60 dB.
-HALF_ATTENTION = Tolerance(levels=4.0, psnr=45.0, moved=1.0, made=2)
+#: Attention without a scale (spec g3an 1.4) amplifies rounding. With every weight of 64 channels filled it is at most
+#: 1.4 levels at the usual length, once what it depends on is float32 (:mod:`vidgen.export.sensitivity`), and 2.3 at
+#: twice the motion; ONNX Runtime, which rounds less, stays within 2.
+HALF_ATTENTION = Tolerance(levels=3.0, psnr=45.0, moved=1.0, made=2)
 
 
 def tolerance_for(manifest: Manifest) -> Tolerance:

@@ -52,7 +52,8 @@ def to_half(model: Any, *, recurrent: bool = False, keep: Iterable[str] = ()) ->
     Args:
         model: a checked ModelProto with float32 tensors only, besides integers and booleans.
         recurrent: TwoStreamVAN's sampling path, for which other nodes stay float32.
-        keep: names of nodes, or of parts of the model (``fsa``: every node below it), that stay float32 too.
+        keep: names of nodes, or of parts of the model (``fsa``: every node below it; ``block4/``: its own nodes, not
+            those of its parts), that stay float32 too.
 
     Raises:
         ExportError: a weight does not fit into half precision, or less than half of the tensors became half.
@@ -114,9 +115,9 @@ def rules_for(graph: Any, *, recurrent: bool, keep: Collection[str] = ()) -> dic
 
 
 def is_below(name: str, entry: str) -> bool:
-    """Whether a node is the one a keep-list's entry names, or belongs to the part of the model that it names."""
+    """Whether a keep-list's entry names a node: by its name, a part of the model it is in, or its own part (``a/``)."""
     scope = name.rpartition("/")[0]
-    return entry in (name, scope) or scope.startswith(f"{entry}.")
+    return entry in (name, scope, f"{scope}/") or scope.startswith(f"{entry}.")
 
 
 def _rule(node: Any, after: set[str]) -> tuple[str, str] | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from vidgen.errors import ExportError
 from vidgen.export.measure import HALF, HALF_ATTENTION, Measured
-from vidgen.export.onnx_graph import graphs
+from vidgen.export.onnx_graph import check, graphs
 from vidgen.export.precision import SMALLEST_SHARE, rules_for, to_half, type_graph
 from vidgen.runtime.manifest import Precision
 
@@ -26,9 +26,22 @@ Advance = Callable[[int, int, str], None]
 PARTS = 24
 #: Largest number of graphs that a search runs.
 MOST_TRIES = 64
-#: What stays float32 in a G3AN with attention where half is too coarse (findings of the search on filled weights):
-#: attention without a scale turns rounding of the scores, and of what it is given, into other weights.
-ATTENTION_PARTS = ("block4", "fsa")
+#: What stays float32 in a G3AN with attention where half is too coarse, for both lowerings. Attention has no scale:
+#: rounding of the scores, and of what it is given, becomes other weights. Of the noise that a search measured on filled
+#: weights these parts bring most; temporal streams cost next to nothing.
+ATTENTION_PARTS = (
+    (
+        "block1.conv_t",
+        "block2.conv_t",
+        "block3.conv_t",
+        "block4",
+        "fsa.ssa.k_conv",
+        "fsa.ssa.q_conv",
+        "fsa.tsa",
+        "video",
+    ),
+    ("block1", "block2.conv_t", "block2/", "block3.conv_t", "block3/", "block4", "fsa", "video"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,29 +81,33 @@ def half_graph(
 ) -> Found:
     """The half graph of ``--fp16`` alone: by the rules, and where attention needs it with its parts in float32.
 
-    It is the first of these within what is usual (:data:`vidgen.export.measure.HALF`, ``HALF_ATTENTION``), or the last;
-    verification has the last word.
+    It is the first of these within what is usual (:data:`vidgen.export.measure.HALF`, ``HALF_ATTENTION``), or the
+    nearest; verification has the last word.
 
     Args:
         model: checked float32 ModelProto. judge: see :func:`vidgen.export.measure.measure`.
         recurrent: as for :func:`vidgen.export.precision.to_half`. attention: of a G3AN.
     """
-    ways: list[tuple[tuple[str, ...], float]] = [((), HALF.levels)]
-    if attention:
-        ways.append((ATTENTION_PARTS, HALF_ATTENTION.levels))
-    table: list[Try] = []
+    ways = [((), HALF.levels), *((keep, HALF_ATTENTION.levels) for keep in ATTENTION_PARTS)]
+    if not attention:
+        typed, precision = to_half(model, recurrent=recurrent)
+        return Found(typed, dataclasses.replace(precision, tolerance=HALF.levels), (), Measured())
+    tried: list[Found] = []
     for keep, levels in ways:
-        typed, precision = to_half(model, recurrent=recurrent, keep=keep)
-        precision = dataclasses.replace(precision, tolerance=levels)
-        if len(ways) == 1:
-            measured = Measured()
-            break
+        typed, precision = type_graph(model, recurrent=recurrent, keep=keep)
+        if precision.half_share < SMALLEST_SHARE:
+            continue
+        check(typed)
         measured = judge(typed)
-        table.append(_line(precision, measured))
-        advance(len(table), len(ways), _told(keep, measured))
+        table = (*(line for found in tried for line in found.table[-1:]), _line(precision, measured))
+        tried.append(Found(typed, dataclasses.replace(precision, tolerance=levels), table, measured))
+        advance(len(tried), len(ways), _told(keep, measured))
         if measured.levels <= levels:
-            break
-    return Found(typed, precision, tuple(table), measured)
+            return tried[-1]
+    if not tried:
+        # Too little of it is half at all: this says so.
+        to_half(model, recurrent=recurrent)
+    return dataclasses.replace(min(tried, key=lambda found: found.measured.levels), table=tried[-1].table)
 
 
 def search(
@@ -154,11 +171,11 @@ class _Hunt:
     def noisiest_first(self, parts: Sequence[_Part]) -> list[_Part]:
         """Parts by the noise each brings when it alone is half, for each of its layers."""
         everything = frozenset(name for part in parts for name in part.names)
-        density = {}
+        density = dict.fromkeys(parts, 0.0)
         for part in parts:
-            measured = self.measure(everything.difference(part.names))[1]
-            noise = measured.squares / measured.values if measured.values else 0.0
-            density[part] = noise / len(part.layers)
+            if self.may_try():
+                measured = self.measure(everything.difference(part.names))[1]
+                density[part] = measured.squares / max(measured.values, 1) / len(part.layers)
         # Sorting keeps the graph's order among equals.
         return sorted(parts, key=lambda part: -density[part])
 
@@ -178,7 +195,7 @@ class _Hunt:
 
     def release(self, parts: Sequence[_Part], kept: list[_Part]) -> None:
         """Make half again what can be, the last of the list first: its noise is the least."""
-        if not self.meets(_names(kept)):
+        if not (self.may_try() or _names(kept) in self.tried) or not self.meets(_names(kept)):
             return
         for part in reversed(list(kept)):
             if not self.may_try():
@@ -275,7 +292,7 @@ def _told(keep: Sequence[str], measured: Measured) -> str:
 
 def _missed(table: Sequence[Try], tolerance: float) -> ExportError:
     """What is said where no list meets the tolerance."""
-    allowed = [line for line in table if line.half_share >= SMALLEST_SHARE]
+    allowed = [line for line in table if line.half_share >= SMALLEST_SHARE] or table
     best = min(allowed, key=lambda line: line.levels)
     reached = math.ceil(best.levels * 100) / 100
     psnr = "" if best.psnr is None else f", {best.psnr:.1f} dB"

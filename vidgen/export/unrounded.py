@@ -36,7 +36,7 @@ def run_unrounded(model: Any, inputs: Iterable[Mapping[str, NDArray[Any]]]) -> I
     quantised = changed.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     if quantised:
         drop_rounding(changed)
-    session = _session(as_device(changed))
+    session = cpu_session(as_device(changed))
     for given in inputs:
         video = session.run([changed.graph.output[0].name], given)[0]
         yield video if quantised else grey_levels(video)
@@ -48,7 +48,8 @@ def grey_levels(video: NDArray[np.float32]) -> NDArray[np.float32]:
     return levels
 
 
-def _session(model: Any) -> Any:
+def cpu_session(model: Any) -> Any:
+    """A session of ONNX Runtime on the CPU, with the kernel of our own operator where the model uses it."""
     ort = require("onnxruntime", "verify .onnx files")
     serialised = model.SerializeToString()
     options = ort.SessionOptions()

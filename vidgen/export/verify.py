@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidgen._files import sha256
 from vidgen._imports import require
 from vidgen.errors import ArtifactError, VerificationError
-from vidgen.export.measure import Case as Case
-from vidgen.export.measure import Measured, Tolerance, quantise, tolerance_for
-from vidgen.export.measure import Reference as Reference
+from vidgen.export.measure import Case, Measured, Reference, Tolerance, quantise, tolerance_for
 from vidgen.export.unrounded import grey_levels, run_unrounded
 from vidgen.models.config import ModelInterface
 from vidgen.runtime.backends import open_backend
 from vidgen.runtime.backends.base import Backend
 from vidgen.runtime.latents import latents
-from vidgen.runtime.manifest import ArrowCheck, Manifest, checkpoint_manifest, read_manifest
+from vidgen.runtime.manifest import ArrowCheck, Manifest, read_manifest
 
 Say = Callable[[str], None]
 #: Batch and motion length of the cases every artifact is run on.
@@ -115,7 +114,7 @@ def references(checkpoint: Path, cases: Sequence[Case], artifact: ModelInterface
     with open_backend(checkpoint, "torch", output="float32", masks=masks, conditional=conditional) as backend:
         interface = backend.manifest.interface
         for case in cases:
-            inputs = _noise(interface, case)
+            inputs = noise(interface, case)
             video, extras = _run(backend, interface, inputs, case)
             if not np.isfinite(video).all():
                 raise VerificationError(
@@ -128,7 +127,8 @@ def references(checkpoint: Path, cases: Sequence[Case], artifact: ModelInterface
     return results
 
 
-def _noise(interface: ModelInterface, case: Case) -> dict[str, NDArray[Any]]:
+def noise(interface: ModelInterface, case: Case) -> dict[str, NDArray[Any]]:
+    """What a case gives the network, the same every time."""
     frames = interface.frames.frames(case.length)
     first = None
     if _takes_image(interface):
@@ -265,7 +265,25 @@ def verify(checkpoint: str | Path, artifact: str | Path) -> Verification:
         MissingDependencyError: torch or onnxruntime is not installed.
     """
     checkpoint, artifact = Path(checkpoint), Path(artifact)
-    own = checkpoint_manifest(checkpoint, "float32")
+    manifest = checked_manifest(checkpoint, artifact)
+    expected = references(checkpoint, cases_for(manifest.interface), manifest.interface)
+    outcome = compare(arrow_name(manifest), artifact, manifest, expected)
+    if not outcome and sha256(checkpoint) != manifest.checkpoint_sha256:
+        note = "the artifact was exported from another checkpoint (its SHA-256 differs)"
+        return dataclasses.replace(outcome, problems=(*outcome.problems, note))
+    return outcome
+
+
+def checked_manifest(checkpoint: Path, artifact: Path) -> Manifest:
+    """The manifest of an .onnx file that can be compared with a checkpoint.
+
+    Raises:
+        ArtifactError, CheckpointError: a file is missing, altered or foreign.
+        VerificationError: the artifact was made from another checkpoint.
+    """
+    from vidgen.models.checkpoint import read_info
+
+    own = read_info(checkpoint)
     if artifact.suffix != ".onnx":
         raise ArtifactError(
             f"cannot verify {artifact}",
@@ -281,12 +299,7 @@ def verify(checkpoint: str | Path, artifact: str | Path) -> Verification:
             cause="the artifact was exported from another checkpoint",
             fix=manifest.rebuild or f"vidgen export {checkpoint} -o {artifact}",
         )
-    expected = references(checkpoint, cases_for(manifest.interface), manifest.interface)
-    outcome = compare(arrow_name(manifest), artifact, manifest, expected)
-    if not outcome and own.checkpoint_sha256 != manifest.checkpoint_sha256:
-        note = "the artifact was exported from another checkpoint (its SHA-256 differs)"
-        return dataclasses.replace(outcome, problems=(*outcome.problems, note))
-    return outcome
+    return manifest
 
 
 def arrow_name(manifest: Manifest) -> str:
