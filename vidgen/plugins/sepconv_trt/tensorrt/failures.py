@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -35,7 +36,8 @@ def told(
         try:
             return callback(self, *arguments, **named)
         except VidgenError as error:
-            self.service.failures.append(error)
+            # A copy has no traceback, which would keep what TensorRT lent to the callback beyond the call.
+            self.service.failures.append(copy.copy(error))
             raise
         except Exception as error:
             self.service.failures.append(_unforeseen(callback.__name__, error))
