@@ -180,7 +180,7 @@ def verify(
         from vidgen.export.per_layer import per_layer as compare
 
         layers = compare(checkpoint, artifact)
-        return Result(layers.to_dict(), layers.table(), ok=layers.ok)
+        return Result(layers.to_dict(), f"{layers.table()}\n{layers}", ok=layers.ok)
     from vidgen.export import verify as run
 
     report = run(checkpoint, artifact)

@@ -22,7 +22,9 @@ from vidgen.export.measure import Case
 from vidgen.export.onnx_graph import references
 from vidgen.export.unrounded import cpu_session
 from vidgen.export.verify import checked_manifest, noise
+from vidgen.runtime.elsewhere import onnx_of
 from vidgen.runtime.manifest import Manifest
+from vidgen.runtime.tensorrt_library import device_architecture
 
 #: Mean difference that a layer may have, as a share of its mean magnitude. Rounding to half brings 2e-4 at each layer.
 ALLOWED = {"float32": 1e-4, "float16": 2e-2}
@@ -102,7 +104,7 @@ class PerLayerReport:
 
 
 def per_layer(checkpoint: str | Path, artifact: str | Path, *, device: bool = False) -> PerLayerReport:
-    """Compare an .onnx file with its checkpoint, tensor by tensor.
+    """Compare an .onnx file, or the one that a .plan was built from, with its checkpoint, tensor by tensor.
 
     Args:
         device: run the artifact's graph by TensorRT on the GPU of this machine, built there with every tensor as an
@@ -117,6 +119,9 @@ def per_layer(checkpoint: str | Path, artifact: str | Path, *, device: bool = Fa
     require("polygraphy", "compare layer by layer")
     onnx = require("onnx", "compare layer by layer")
     manifest = checked_manifest(checkpoint, artifact)
+    if artifact.suffix == ".plan":
+        # Layers of an engine are fused beyond recognition: its graph is what can be looked into.
+        artifact, device = onnx_of(artifact, manifest), device or device_architecture() is not None
     allowed = ALLOWED[manifest.precision.kind]
     expected, found = float32_graph(checkpoint, manifest), onnx.load(artifact, load_external_data=False)
     found.functions.extend([] if found.functions else expected.functions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +91,8 @@ class Verification:
 def cases_for(interface: ModelInterface, batches: Sequence[int] = ()) -> tuple[Case, ...]:
     """The standard cases, the model's default length, and further batch sizes."""
     rule = interface.frames
-    shortest = next(length for length in itertools.count(1) if rule.frames(length) >= 1)
-    pairs = [(batch, length + shortest - 1) for batch, length in CASES]
-    pairs += [(1, rule.length(rule.default)), *((batch, shortest) for batch in batches)]
+    pairs = [(batch, length + rule.shortest - 1) for batch, length in CASES]
+    pairs += [(1, rule.length(rule.default)), *((batch, rule.shortest) for batch in batches)]
     return tuple(Case(*pair, rule.dimension) for pair in dict.fromkeys(pairs))
 
 
@@ -115,7 +113,7 @@ def references(checkpoint: Path, cases: Sequence[Case], artifact: ModelInterface
         interface = backend.manifest.interface
         for case in cases:
             inputs = noise(interface, case)
-            video, extras = _run(backend, interface, inputs, case)
+            video, extras = run_case(backend, interface, inputs, case)
             if not np.isfinite(video).all():
                 raise VerificationError(
                     f"{checkpoint.name} cannot be exported",
@@ -141,7 +139,7 @@ def _takes_image(interface: ModelInterface) -> bool:
     return any(spec.kind == "image" for spec in interface.inputs)
 
 
-def _run(
+def run_case(
     backend: Backend, interface: ModelInterface, inputs: dict[str, NDArray[Any]], case: Case
 ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     """The video and the extra outputs."""
@@ -176,18 +174,18 @@ def compare(arrow: str, artifact: Path, manifest: Manifest, expected: Sequence[R
         for reference in expected:
             if half and reference.case.batch > LARGEST_HALF_BATCH:
                 continue
-            video, extras = _run(backend, manifest.interface, reference.inputs, reference.case)
-            problems += _extra_problems(extras, reference, tolerance)
+            video, extras = run_case(backend, manifest.interface, reference.inputs, reference.case)
+            problems += extra_problems(extras, reference, tolerance)
             if quantised:
-                problems += _rounding_problems(video, reference, tolerance)
+                problems += rounding_problems(video, reference, tolerance)
             elif half:
-                problems += _rounding_problems(quantise(grey_levels(video)), reference, tolerance)
+                problems += rounding_problems(quantise(grey_levels(video)), reference, tolerance)
             else:
                 found.append(grey_levels(video))
     if quantised or half:
         model = onnx.load(artifact, load_external_data=False)
         found = list(run_unrounded(model, [reference.inputs for reference in expected]))
-    check, more = _measure(arrow, found, expected, tolerance)
+    check, more = measured(arrow, found, expected, tolerance)
     problems += more
     saturated = float(np.mean([np.mean(np.abs(reference.video) > 0.999) for reference in expected]))
     if problems and saturated > SATURATED:
@@ -212,7 +210,7 @@ def _motion(expected: Sequence[Reference]) -> float:
     return float(f"{max(values.max() for values in steps if len(values)):.4g}")
 
 
-def _extra_problems(extras: dict[str, NDArray[Any]], reference: Reference, tolerance: Tolerance) -> list[str]:
+def extra_problems(extras: dict[str, NDArray[Any]], reference: Reference, tolerance: Tolerance) -> list[str]:
     """Masks against the reference's, as if their range were 255 grey levels."""
     problems = []
     for name, mask in extras.items():
@@ -224,7 +222,7 @@ def _extra_problems(extras: dict[str, NDArray[Any]], reference: Reference, toler
     return problems
 
 
-def _rounding_problems(video: NDArray[Any], reference: Reference, tolerance: Tolerance) -> list[str]:
+def rounding_problems(video: NDArray[Any], reference: Reference, tolerance: Tolerance) -> list[str]:
     """8-bit values against the reference's, rounded: neighbours are allowed, rarely, where float32 differs."""
     off = np.abs(video.astype(np.int16) - quantise(reference.levels()).astype(np.int16))
     if off.max() > tolerance.made:
@@ -235,19 +233,19 @@ def _rounding_problems(video: NDArray[Any], reference: Reference, tolerance: Tol
     return []
 
 
-def _measure(
+def measured(
     arrow: str, found: Sequence[NDArray[np.float32]], expected: Sequence[Reference], tolerance: Tolerance
 ) -> tuple[ArrowCheck, list[str]]:
     """The largest difference, where it was, and the PSNR over all cases; and what exceeds the tolerance."""
-    measured = Measured()
+    total = Measured()
     for levels, reference in zip(found, expected, strict=True):
-        measured = measured.plus(levels, reference)
+        total = total.plus(levels, reference)
     problems = [
         f"NaN or infinity in the artifact's videos at {reference.case}"
         for levels, reference in zip(found, expected, strict=True)
         if not np.isfinite(levels).all()
     ]
-    worst, psnr, place = measured.levels, measured.psnr, measured.place
+    worst, psnr, place = total.levels, total.psnr, total.place
     if not problems and worst > tolerance.levels:
         problems.append(f"{worst:.4g} grey levels off at {place}, allowed {tolerance.levels:.4g}")
     elif not problems and psnr is not None and psnr < tolerance.psnr:
@@ -266,8 +264,13 @@ def verify(checkpoint: str | Path, artifact: str | Path) -> Verification:
     """
     checkpoint, artifact = Path(checkpoint), Path(artifact)
     manifest = checked_manifest(checkpoint, artifact)
-    expected = references(checkpoint, cases_for(manifest.interface), manifest.interface)
-    outcome = compare(arrow_name(manifest), artifact, manifest, expected)
+    if artifact.suffix == ".plan":
+        from vidgen.export.verify_engine import verify_engine
+
+        outcome = verify_engine(checkpoint, artifact, manifest)
+    else:
+        expected = references(checkpoint, cases_for(manifest.interface), manifest.interface)
+        outcome = compare(arrow_name(manifest), artifact, manifest, expected)
     if not outcome and sha256(checkpoint) != manifest.checkpoint_sha256:
         note = "the artifact was exported from another checkpoint (its SHA-256 differs)"
         return dataclasses.replace(outcome, problems=(*outcome.problems, note))
@@ -275,7 +278,7 @@ def verify(checkpoint: str | Path, artifact: str | Path) -> Verification:
 
 
 def checked_manifest(checkpoint: Path, artifact: Path) -> Manifest:
-    """The manifest of an .onnx file that can be compared with a checkpoint.
+    """The manifest of an artifact that can be compared with a checkpoint.
 
     Raises:
         ArtifactError, CheckpointError: a file is missing, altered or foreign.
@@ -284,11 +287,11 @@ def checked_manifest(checkpoint: Path, artifact: Path) -> Manifest:
     from vidgen.models.checkpoint import read_info
 
     own = read_info(checkpoint)
-    if artifact.suffix != ".onnx":
+    if artifact.suffix not in (".onnx", ".plan"):
         raise ArtifactError(
             f"cannot verify {artifact}",
-            seen=f"a file named *{artifact.suffix or ' (no suffix)'}, expected .onnx",
-            cause="only .onnx artifacts are verified by this version",
+            seen=f"a file named *{artifact.suffix or ' (no suffix)'}, expected .onnx or .plan",
+            cause="it is no artifact of an export",
             fix=f"vidgen verify {checkpoint} MODEL.onnx",
         )
     manifest = read_manifest(artifact)

@@ -73,9 +73,9 @@ def onnx_of(artifact: Path, manifest: Manifest) -> Path:
         if sha256(path) == manifest.onnx_sha256:
             return path
     raise ArtifactError(
-        f"cannot open stripped engine {artifact}",
+        f"cannot find the graph that engine {artifact} was built from",
         seen=f"no .onnx file with SHA-256 {manifest.onnx_sha256[:12]}... in {artifact.parent}",
-        cause="the weights are in the ONNX file the engine was built from, which must lie beside it",
+        cause="weights of a stripped engine, and layers to compare, are in that ONNX file, which must lie beside it",
         fix=f"copy it there, or: {manifest.rebuild or f'vidgen export CHECKPOINT.safetensors -o {artifact}'}",
     )
 
