@@ -15,7 +15,7 @@ from vidgen._imports import require
 from vidgen.export import manifest as manifests
 from vidgen.export import verify as verification
 from vidgen.export.engine_artifact import Advance, Say, engine_form, engine_line, serialised, write_engine
-from vidgen.export.measure import Case, Measured, Reference, measure
+from vidgen.export.measure import HALF_ATTENTION, Case, Measured, Reference, measure
 from vidgen.export.precision_report import PrecisionReport, precision_report
 from vidgen.export.sensitivity import Found, half_graph, search
 from vidgen.export.settings import ExportSettings, bad_option
@@ -213,13 +213,18 @@ def _half(
 ) -> Found:
     """The graph typed to half precision: by the rules, or with what a tolerance needs in float32."""
 
-    def judge(typed: Any) -> Measured:
-        return measure(typed, expected)
-
     if settings.tolerance is None:
         say("typing the graph to half precision")
         attention = bool(getattr(draft.config, "use_attention", False))
-        return half_graph(model, judge, recurrent=_recurrent(draft), attention=attention, advance=advance)
+
+        def usual(typed: Any) -> Measured:
+            return measure(typed, expected, stop=HALF_ATTENTION.levels)
+
+        return half_graph(model, usual, recurrent=_recurrent(draft), attention=attention, advance=advance)
+
+    def judge(typed: Any) -> Measured:
+        return measure(typed, expected)
+
     say(f"searching what must stay float32 to be within {settings.tolerance:g} grey levels")
     found = search(model, judge, settings.tolerance, recurrent=_recurrent(draft), advance=advance)
     say(str(found))
