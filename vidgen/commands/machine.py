@@ -14,7 +14,7 @@ from vidgen.commands.options import make, option
 
 def doctor(
     console: Console,
-    timeout: Annotated[float, option("Seconds to wait for a check.", "--timeout")] = 9.0,
+    timeout: Annotated[float, option("Seconds to wait for a check.", "--timeout")] = 20.0,
 ) -> Result:
     """What this machine can run, a line a check, each with the command that mends it."""
     from vidgen.doctor import doctor as run

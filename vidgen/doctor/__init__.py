@@ -60,11 +60,11 @@ class DoctorReport:
         return "\n".join([*lines, "", summary])
 
 
-def doctor(timeout: float = 9.0) -> DoctorReport:
+def doctor(timeout: float = 20.0) -> DoctorReport:
     """Look at Python, packages, processor, compilers, drivers, libraries, codecs and disks.
 
     Args:
-        timeout: seconds that each look may take; they run side by side.
+        timeout: seconds that each look may take; some run side by side.
     """
     from vidgen.doctor.checks import all_checks
 

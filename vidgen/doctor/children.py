@@ -39,8 +39,8 @@ def ask(probes: Sequence[tuple[str, ...]], timeout: float, module: str = "vidgen
         timeout: seconds a probe may take; then it is ended with all it has started.
     """
     living: list[subprocess.Popen[str]] = []
-    # All start at once: most of their time is reading from disk and waiting.
-    with ThreadPoolExecutor(max_workers=max(1, len(probes))) as pool:
+    # A few at once: much of their time is reading from disk and waiting, but each is to have a fair share of the rest.
+    with ThreadPoolExecutor(max_workers=min(max(1, len(probes)), 2 * (os.cpu_count() or 1))) as pool:
         try:
             return list(pool.map(lambda probe: _ask_one(probe, timeout, module, living), probes))
         except BaseException:
