@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -59,19 +60,68 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the file cannot be written.
     """
-    path = Path(path)
-    partial = _partial_name(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_files(path) as (partial,):
         yield partial
-        _sync(partial)
-        os.replace(partial, path)
-        _sync(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """As :func:`atomic_file`, for files that belong together: all are written before the first is renamed.
+
+    Raises:
+        StorageError: one of them cannot be written; none is changed.
+    """
+    partials = tuple(_partial_name(Path(path)) for path in paths)
+    current = Path(paths[0])
+    try:
+        for path in map(Path, paths):
+            current = path
+            _refuse_folder(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_orphans(path)
+        yield partials
+        for partial in partials:
+            _sync(partial)
+        for path, partial in zip(paths, partials, strict=True):
+            current = path
+            os.replace(partial, path)
+        for folder in {path.parent for path in partials}:
+            _sync(folder)
     except OSError as error:
-        raise storage_error(path, error) from error
+        raise storage_error(Path(current), error) from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        for partial in partials:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise StorageError(
+            f"cannot write {path}",
+            seen="a folder of that name, expected a file or nothing",
+            cause="the folder is something else",
+            fix="choose another path, or remove the folder",
+        )
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove unfinished files for ``path`` whose process was killed."""
+    for left in path.parent.glob(f"{PARTIAL_PREFIX}*-{glob.escape(path.name)}"):
+        number = left.name[len(PARTIAL_PREFIX) : -len(path.name) - 1]
+        if number.isdigit() and not _lives(int(number)):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to somebody else
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -145,7 +195,12 @@ def remove_partials(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` atomically as indented JSON with a final newline."""
     with atomic_file(path) as partial:
-        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json_text(value), encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """``value`` as indented JSON with a final newline."""
+    return json.dumps(value, indent=2) + "\n"
 
 
 def sha256(path: Path) -> str:

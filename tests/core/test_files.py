@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from vidgen._files import atomic_directory, atomic_file, sha256, write_json
+from vidgen._files import PARTIAL_PREFIX, atomic_directory, atomic_file, atomic_files, sha256, write_json
 from vidgen.errors import StorageError
 
 
@@ -75,3 +77,38 @@ def test_json_is_written_with_a_final_newline_and_hashed_by_content(tmp_path: Pa
     assert json.loads(text) == {"a": [1, 2]} and text.endswith("}\n")
     write_json(tmp_path / "y.json", {"a": [1, 2]})
     assert sha256(tmp_path / "x.json") == sha256(tmp_path / "y.json")
+
+
+def test_files_that_belong_together_all_change_or_none(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("a", "b", "c")]
+    with atomic_files(*names) as partials:
+        for partial in partials:
+            partial.write_text("new")
+        assert not any(path.exists() for path in names)
+    assert [path.read_text() for path in names] == ["new"] * 3
+    with pytest.raises(ZeroDivisionError), atomic_files(*names) as partials:
+        partials[0].write_text("newer")
+        raise ZeroDivisionError
+    # One that was not written fails before any is renamed.
+    with pytest.raises(StorageError), atomic_files(*names) as partials:
+        partials[0].write_text("newer")
+    assert [path.read_text() for path in names] == ["new"] * 3 and len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_folder_in_the_way_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with pytest.raises(StorageError, match="a folder of that name"), atomic_files(tmp_path / "a", tmp_path / "b"):
+        pytest.fail("worked in vain")
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_a_killed_process_left_of_a_file_goes_with_the_next_one(tmp_path: Path) -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    dead, alive = (tmp_path / f"{PARTIAL_PREFIX}{pid}-a.onnx" for pid in (done.pid, os.getppid()))
+    other = tmp_path / f"{PARTIAL_PREFIX}{done.pid}-b.onnx"
+    for path in (dead, alive, other):
+        path.write_text("half")
+    with atomic_file(tmp_path / "a.onnx") as partial:
+        partial.write_text("whole")
+    assert not dead.exists() and alive.exists() and other.exists()

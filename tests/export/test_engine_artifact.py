@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -11,7 +13,7 @@ import pytest
 
 from vidgen._files import sha256
 from vidgen.commands import models as commands
-from vidgen.errors import ExportError, SettingsError
+from vidgen.errors import ExportError, SettingsError, StorageError
 from vidgen.export import ExportSettings, export, pipeline
 from vidgen.export import engine_artifact as artifacts
 from vidgen.export.engine import EngineSettings
@@ -125,3 +127,26 @@ def test_an_engine_of_another_model_is_told_by_its_manifest(checkpoint, tmp_path
 
     with pytest.raises(ArtifactError, match="SHA-256"):
         read_manifest(tmp_path / "g.plan")
+
+
+def test_a_folder_in_the_place_of_the_engine_leaves_the_old_files_usable(checkpoint, tmp_path):
+    source = checkpoint(use_attention=False)
+    export(ExportSettings(source, tmp_path / "g.onnx", lowering="tensorrt"))
+    before = read_manifest(tmp_path / "g.onnx")
+    (tmp_path / "g.plan").mkdir()
+    with pytest.raises(StorageError, match="folder"):
+        export(ExportSettings(source, tmp_path / "g.onnx", engine=tmp_path / "g.plan", fp16=True, gpu="sm_89"))
+    assert read_manifest(tmp_path / "g.onnx") == before and not (tmp_path / "g.plan.json").exists()
+
+
+def test_a_polite_kill_leaves_nothing(checkpoint, tmp_path):
+    source = checkpoint(use_attention=False)
+    words = ["export", str(source), "-o", str(tmp_path / "g.plan"), "--gpu", "sm_89"]
+    process = subprocess.Popen([sys.executable, "-m", "vidgen", *words], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "writing the network" not in process.stderr.readline():
+        assert process.poll() is None
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "terminated" in said and "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]

@@ -104,6 +104,10 @@ BAD = [
     ({"strip_plan": True}, "--strip-plan"),
     ({"engine": "e.trt"}, r"expected \.plan"),
     ({"out": "g.plan", "engine": "e.plan"}, "names an engine already"),
+    ({"out": "g.plan", "lowering": "cpu"}, "--for cpu, expected tensorrt"),
+    ({"out": "g.plan", "sepconv": "plugin", "plugin_library": "none.so"}, "no such file"),
+    ({"out": "g.plan", "workspace": "99999999TB"}, "1MiB to 1TiB"),
+    ({"out": ".plan"}, "MODEL"),
 ]
 
 
@@ -125,7 +129,7 @@ def test_settings_that_cannot_be_met_are_refused_at_once(options, message):
 def test_an_engine_is_written_beside_its_onnx_file(options, onnx, engine):
     settings = ExportSettings(Path("g.safetensors"), **options)
     assert (settings.path, settings.engine, settings.lowers_for) == (Path(onnx), Path(engine), "tensorrt")
-    assert ExportSettings(Path("g.safetensors"), **options, lowering="cpu").lowers_for == "cpu"
+    assert ExportSettings(Path("g.safetensors"), **options, lowering="cpu", output="float32").lowers_for == "cpu"
 
 
 def test_an_onnx_file_is_for_cpus_unless_it_is_asked_otherwise():

@@ -10,6 +10,7 @@ import typer
 
 from vidgen._console import Console, Result
 from vidgen.commands.options import make, option
+from vidgen.errors import SettingsError
 
 
 def doctor(
@@ -19,6 +20,13 @@ def doctor(
     """What this machine can run, a line a check, each with the command that mends it."""
     from vidgen.doctor import doctor as run
 
+    if not 0 < timeout < float("inf"):
+        raise SettingsError(
+            "cannot wait so long for a check",
+            seen=f"--timeout {timeout}, expected seconds above 0",
+            cause="a typing error",
+            fix="vidgen doctor --timeout 20",
+        )
     report = run(timeout)
     return Result(report.to_dict(), report.table(), ok=report.ready)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidgen._console import Console, Result
+from vidgen._console import Console, Result, polite_kill
 from vidgen._imports import require
 from vidgen.commands.options import given, make, option
 from vidgen.errors import SettingsError
@@ -133,7 +133,8 @@ def export(
         str | None, option("Frames the artifact will be used for, or MIN:OPT:MAX; also verified.", "--frames")
     ] = None,
     batch: Annotated[
-        str | None, option("MIN:OPT:MAX, verified too; an engine takes several: 1:1:4,8:32:64.", "--batch")
+        str | None,
+        option("MIN:OPT:MAX; MIN and OPT are verified, to 64. An engine takes several: 1:1:4,8:32:64.", "--batch"),
     ] = None,
     gpu: Annotated[str | None, option("Architectures of the engine: sm_86,sm_89, or current.", "--gpu")] = None,
     builder: Annotated[str | None, option("auto, tensorrt or tensorrt-rtx (auto).", "--builder")] = None,
@@ -164,7 +165,7 @@ def export(
     from vidgen.export import export as run
 
     settings = make(ExportSettings, **options)
-    with console.progress("building") as advance:
+    with polite_kill(), console.progress("building") as advance:
         report = run(settings, console.say, advance)
     return Result(report.to_dict(), str(report))
 
@@ -176,12 +177,15 @@ def verify(
     per_layer: Annotated[bool, option("Compare every layer, and name the first that differs.", "--per-layer")] = False,
 ) -> Result:
     """Compare an artifact with its checkpoint again; ends with 1 if they differ."""
+    from vidgen.export import verify as run
+
     if per_layer:
         from vidgen.export.per_layer import per_layer as compare
 
         layers = compare(checkpoint, artifact)
-        return Result(layers.to_dict(), f"{layers.table()}\n{layers}", ok=layers.ok)
-    from vidgen.export import verify as run
-
+        # Many small differences may add up to one that no layer shows: the whole has the last word.
+        whole = run(checkpoint, layers.artifact)
+        values = {**layers.to_dict(), "verification": whole.to_dict()}
+        return Result(values, f"{layers.table()}\n{layers}\n{whole}", ok=layers.ok and bool(whole))
     report = run(checkpoint, artifact)
     return Result(report.to_dict(), str(report), ok=bool(report))

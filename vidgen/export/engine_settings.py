@@ -17,6 +17,8 @@ HARDWARE_COMPATIBILITY = ("none", "ampere_plus", "same_compute_capability")
 OPTIMIZATION_LEVELS = tuple(range(6))
 #: Less than this serves no kernel of any network here.
 LEAST_WORKSPACE = 2**20
+#: More than any GPU has.
+LARGEST_WORKSPACE = 2**40
 _UNITS = {"": 1, "b": 1, **{unit: 1000**i for i, unit in enumerate(("kb", "mb", "gb", "tb"), 1)}}
 _UNITS |= {unit: 1024**i for i, unit in enumerate(("kib", "mib", "gib", "tib"), 1)}
 
@@ -70,8 +72,8 @@ class EngineSettings:
         level = self.builder_optimization_level
         if level is not None and (isinstance(level, bool) or level not in OPTIMIZATION_LEVELS):
             raise _bad("builder-optimization-level", level, "a whole number from 0 to 5")
-        if self.workspace is not None and self.workspace < LEAST_WORKSPACE:
-            raise _bad("workspace", self.workspace, "at least 1MiB, such as 2GiB")
+        if self.workspace is not None and not LEAST_WORKSPACE <= self.workspace <= LARGEST_WORKSPACE:
+            raise _bad("workspace", self.workspace, "1MiB to 1TiB, such as 2GiB")
         self._settle_compatibility()
         for profile in self.profiles:
             _check_profile(profile)
@@ -130,8 +132,8 @@ def parse_workspace(text: str) -> int:
     if match is None or match[2] not in _UNITS:
         raise _bad("workspace", text, "a size, such as 2GiB, 512MiB or 1.5GB")
     size = int(Decimal(match[1]) * _UNITS[match[2]])
-    if size < LEAST_WORKSPACE:
-        raise _bad("workspace", text, "at least 1MiB, such as 2GiB")
+    if not LEAST_WORKSPACE <= size <= LARGEST_WORKSPACE:
+        raise _bad("workspace", text, "1MiB to 1TiB, such as 2GiB")
     return size
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen._files import atomic_file
+from vidgen._files import atomic_files, json_text
 from vidgen._imports import require
 from vidgen.export import manifest as manifests
 from vidgen.export import verify as verification
@@ -20,7 +20,7 @@ from vidgen.export.precision_report import PrecisionReport, precision_report
 from vidgen.export.sensitivity import Found, half_graph, search
 from vidgen.export.settings import ExportSettings, bad_option
 from vidgen.models.config import ModelInterface
-from vidgen.runtime.manifest import ArrowCheck, Manifest, Precision, manifest_path, write_manifest
+from vidgen.runtime.manifest import ArrowCheck, Manifest, Precision, manifest_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +57,7 @@ class ExportReport:
         if self.engine is not None:
             lines.append(engine_line(self.paths[2], self.engine))
         lines.append(
-            f"{self.seconds:.1f} s in all; next: vidgen sample --engine {artifact} -n 8 -o samples"
+            f"{self.seconds:.1f} s in all; next: vidgen sample --engine {shlex.quote(str(artifact))} -n 8 -o samples"
             + self._first_frame()
         )
         return "\n".join(lines)
@@ -102,23 +102,19 @@ def export(settings: ExportSettings, say: Say = lambda _: None, advance: Advance
     draft = manifests.draft(settings)
     _check_family(settings, draft)
     form = None if settings.engine is None else engine_form(settings, draft, say)
-    with ExitStack() as files:
-        partial = files.enter_context(atomic_file(settings.path))
-        partial.touch()
-        plan = None if settings.engine is None else files.enter_context(atomic_file(settings.engine))
+    paths = [path for one in (settings.path, settings.engine) if one is not None for path in (one, manifest_path(one))]
+    with atomic_files(*paths) as partials:
+        partials[0].touch()
         say(f"writing the network for {settings.lowers_for}")
         model = _write_onnx(settings, draft)
         say("running the checkpoint in torch to compare with")
         expected = verification.references(settings.checkpoint, _cases(settings, draft), draft.interface)
-        model, manifest, layers = _verified(settings, draft, model, expected, partial, say, advance)
+        model, manifest, layers = _verified(settings, draft, model, expected, partials[0], say, advance)
+        partials[1].write_text(json_text(manifest.to_dict()), encoding="utf-8")
         engine = None
-        if form is not None and plan is not None:
-            engine = write_engine(settings, manifest, form, model, plan, say, advance)
-        write_manifest(settings.path, manifest)
-        paths = [settings.path, manifest_path(settings.path)]
-        if settings.engine is not None and engine is not None:
-            write_manifest(settings.engine, engine)
-            paths += [settings.engine, manifest_path(settings.engine)]
+        if form is not None:
+            engine = write_engine(settings, manifest, form, model, partials[2], say, advance)
+            partials[3].write_text(json_text(engine.to_dict()), encoding="utf-8")
     return ExportReport(tuple(paths), manifest, time.monotonic() - start, engine, layers)
 
 

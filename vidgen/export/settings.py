@@ -130,11 +130,12 @@ class ExportSettings:
         if path.suffix != suffix or path.stem in ("", suffix):
             expected = ".onnx or .plan" if suffix == ".onnx" else suffix
             option = "-o" if suffix == ".onnx" else "--engine"
+            named = path.with_suffix(suffix) if path.stem.strip(".") not in ("", "onnx", "plan") else f"MODEL{suffix}"
             raise SettingsError(
                 f"cannot export to {path}",
                 seen=f"a name ending in {path.suffix or 'nothing'!r}, expected {expected}",
                 cause="the suffix tells every other command what the file is",
-                fix=f"use {option} {path.with_suffix(suffix) if path.name else f'MODEL{suffix}'}",
+                fix=f"use {option} {named}",
             )
 
     def _check_choices(self) -> None:
@@ -146,7 +147,15 @@ class ExportSettings:
         if self.sepconv is not None and self.sepconv not in SEPCONVS:
             raise bad_option("sepconv", self.sepconv, " or ".join(SEPCONVS), "a typing error")
         if self.plugin_library is not None and self.sepconv != "plugin":
-            raise bad_option("plugin-library", self.plugin_library, "nothing", "it goes with --sepconv plugin")
+            raise bad_option(
+                "plugin-library",
+                self.plugin_library,
+                "nothing",
+                "it goes with --sepconv plugin",
+                "add --sepconv plugin",
+            )
+        if self.plugin_library is not None and not self.plugin_library.is_file():
+            raise bad_option("plugin-library", self.plugin_library, "a shared library", "there is no such file")
 
     def _check_numbers(self) -> None:
         if self.frame_range is not None and self.frame_range[0] < 1:
@@ -155,19 +164,22 @@ class ExportSettings:
         if len(profiles) > 1 and self.engine is None:
             raise bad_option("batch", self.batch, "one MIN:OPT:MAX", "several profiles are for engines")
         if self.tolerance is not None and not self.fp16:
-            raise bad_option("tolerance", self.tolerance, "nothing", "it is for half precision: add --fp16")
+            raise bad_option("tolerance", self.tolerance, "nothing", "it is for half precision", "add --fp16")
         if self.tolerance is not None and not 0 < self.tolerance <= 255:
             raise bad_option("tolerance", self.tolerance, "grey levels above 0, at most 255", "a typing error")
 
     def _check_engine_options(self) -> None:
         if self.engine is not None:
             _ = self.engine_settings
+            if self.lowers_for == "cpu" and self.output == "uint8":
+                cause = "TensorRT takes 8-bit values as the very last, and the lowering for CPUs makes them earlier"
+                raise bad_option("for", "cpu", "tensorrt", cause, "leave --for out, or add --output float32")
             return
         for name, left_out in _OF_ENGINES.items():
             if getattr(self, name) != left_out:
-                raise bad_option(
-                    name.replace("_", "-"), getattr(self, name), "nothing", "it is for engines: add --engine MODEL.plan"
-                )
+                option = name.replace("_", "-")
+                fix = f"add --engine {self.path.with_suffix('.plan')}"
+                raise bad_option(option, getattr(self, name), "nothing", "it is for engines", fix)
 
     @cached_property
     def frame_range(self) -> Range | None:
@@ -244,7 +256,7 @@ def parse_range(option: str, text: str) -> Range:
     return sizes[0], sizes[1], sizes[2]
 
 
-def bad_option(option: str, value: object, expected: str, cause: str) -> SettingsError:
+def bad_option(option: str, value: object, expected: str, cause: str, fix: str = "") -> SettingsError:
     """The error of an option that does not apply (``expected`` is "nothing") or is out of range."""
-    fix = f"leave --{option} out" if expected == "nothing" else f"use --{option} with {expected}"
+    fix = fix or f"leave --{option} out" if expected == "nothing" else f"use --{option} with {expected}"
     return SettingsError("cannot export", seen=f"--{option} {value}, expected {expected}", cause=cause, fix=fix)
