@@ -121,3 +121,24 @@ def test_polygraphy_inspects_and_sanitises_our_files(checkpoint, actor_checkpoin
     write_manifest(clean, dataclasses.replace(manifest, sha256=sha256(clean)))
     with Sampler.open(clean) as sampler:
         np.testing.assert_array_equal(sampler.sample(2, seed=1), before)
+
+
+def test_one_weight_is_seen_in_the_whole_and_the_layer_is_suspected(checkpoint, tmp_path):
+    from vidgen._console import Console
+    from vidgen.commands.models import verify
+
+    def change(model):
+        (tensor,) = (each for each in model.graph.initializer if each.name == "block3.conv_s.0.weight")
+        value = numpy_helper.to_array(tensor).copy()
+        value.flat[0] += 0.5 / 16
+        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+
+    source, artifact = checkpoint(use_attention=False), tmp_path / "g.onnx"
+    export(ExportSettings(source, artifact, lowering="tensorrt"))
+    console = Console(as_json=False, quiet=True)
+    assert verify(console, source, artifact, per_layer=True).ok
+    _change(artifact, change)
+    result = verify(console, source, artifact, per_layer=True)
+    assert not result.ok and not result.values["verification"]["matches"] and "DOES NOT MATCH" in result.text
+    named = result.values.get("suspect") or result.values["first_diverging"]
+    assert named["name"].startswith("block3.conv_s")

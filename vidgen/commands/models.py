@@ -186,6 +186,10 @@ def verify(
         # Many small differences may add up to one that no layer shows: the whole has the last word.
         whole = run(checkpoint, layers.artifact)
         values = {**layers.to_dict(), "verification": whole.to_dict()}
-        return Result(values, f"{layers.table()}\n{layers}\n{whole}", ok=layers.ok and bool(whole))
+        lines = [layers.table(), str(layers), str(whole)]
+        if layers.ok and not whole and layers.suspect is not None:
+            values["suspect"] = dataclasses.asdict(layers.suspect)
+            lines.append(f"the largest difference grows most at {layers.suspect.name} ({layers.suspect.operator})")
+        return Result(values, "\n".join(lines), ok=layers.ok and bool(whole))
     report = run(checkpoint, artifact)
     return Result(report.to_dict(), str(report), ok=bool(report))

@@ -28,6 +28,8 @@ from vidgen.runtime.tensorrt_library import device_architecture
 
 #: Mean difference that a layer may have, as a share of its mean magnitude. Rounding to half brings 2e-4 at each layer.
 ALLOWED = {"float32": 1e-4, "float16": 2e-2}
+#: Largest difference that any layer may have, as a share of its allowed mean.
+FLOOR = 1.0
 #: The step of a loop that is looked into: the first that has all it needs from the one before.
 STEP = 1
 Arrays = dict[str, NDArray[Any]]
@@ -68,6 +70,17 @@ class PerLayerReport:
     def ok(self) -> bool:
         """Whether no layer diverges."""
         return self.first_diverging is None
+
+    @property
+    def suspect(self) -> LayerComparison | None:
+        """Where the largest difference grows most: what to look at when no layer diverges and the whole does."""
+        chosen, most, level = None, 0.0, FLOOR
+        for layer in self.layers:
+            share = layer.largest / layer.allowed if layer.allowed else 0.0
+            if share / level > most:
+                chosen, most = layer, share / level
+            level = max(level, share)
+        return chosen
 
     def table(self) -> str:
         """A line for each layer."""
