@@ -11,10 +11,17 @@ import pytest
 
 from vidgen._files import sha256
 from vidgen.models.config import FramesRule, G3ANConfig, ModelInterface, TensorSpec, TwoStreamVANConfig
+from vidgen.runtime.backends import ALLOWS_FAKE
 from vidgen.runtime.manifest import Manifest, write_manifest
 
 TINY = G3ANConfig(c_a=6, c_m=4, ch=2, use_attention=True)
 LABELS = ("walk", "wave", "jump")
+
+
+@pytest.fixture(autouse=True)
+def fake_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let settings name the backend ``fake``, in child processes too."""
+    monkeypatch.setenv(ALLOWS_FAKE, "1")
 
 
 @pytest.fixture

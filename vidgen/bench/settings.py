@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidgen.errors import BackendError, SettingsError
-from vidgen.runtime.backends import BACKENDS, RUNS, backend_for
+from vidgen.runtime.backends import BACKENDS, RUNS, backend_for, runs
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _all_of(artifact: Path, wanted: tuple[str, ...]) -> list[Contender]:
             backend_for(artifact, name)
     suited = RUNS[artifact.suffix]
     if wanted:
-        names = [name for name in wanted if name in suited]
+        names = [name for name in wanted if runs(artifact, name)]
         if not names:
             raise BackendError(
                 f"cannot run {artifact.name} with {' or '.join(wanted)}",
@@ -122,7 +122,7 @@ def _all_of(artifact: Path, wanted: tuple[str, ...]) -> list[Contender]:
             )
     else:
         # The default stays even where it is not installed, so that its absence is said and not passed over.
-        names = [name for name in suited if name == default or (name != "fake" and _installed(name))]
+        names = [name for name in suited if name == default or _installed(name)]
     return [Contender(artifact, name) for name in names]
 
 

@@ -32,6 +32,9 @@ def rebuild_command(settings: ExportSettings) -> str:
     words += ["--output", settings.output]
     for name in _WITH_VALUES:
         value = getattr(settings, name)
+        if name == "gpu" and settings.engine is not None:
+            # The targets, were they asked for or not.
+            value = ",".join(settings.engine_settings.gpu)
         if value is not None and not (name == "opset" and value == DEFAULT_OPSET):
             words += [f"--{name.replace('_', '-')}", str(value)]
     words += [f"--{name.replace('_', '-')}" for name in _SWITCHES if getattr(settings, name)]

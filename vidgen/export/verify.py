@@ -21,6 +21,7 @@ from vidgen.runtime.backends import open_backend
 from vidgen.runtime.backends.base import Backend
 from vidgen.runtime.latents import latents
 from vidgen.runtime.manifest import ArrowCheck, Manifest, read_manifest
+from vidgen.runtime.rebuild import rebuild_with
 
 Say = Callable[[str], None]
 #: Batch and motion length of the cases every artifact is run on.
@@ -300,7 +301,7 @@ def checked_manifest(checkpoint: Path, artifact: Path) -> Manifest:
             f"{artifact} was not made from {checkpoint}",
             seen=f"{manifest.model} {manifest.config}, expected {own.model} {own.config}",
             cause="the artifact was exported from another checkpoint",
-            fix=manifest.rebuild or f"vidgen export {checkpoint} -o {artifact}",
+            fix=rebuild_with(artifact, manifest, checkpoint=checkpoint),
         )
     return manifest
 

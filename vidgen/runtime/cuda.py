@@ -254,7 +254,7 @@ def no_driver(seen: str) -> BackendError | None:
             "cannot open CUDA",
             seen=f"{error} ({seen})",
             cause="this machine has no NVIDIA GPU, or its driver is not installed",
-            fix="install the NVIDIA driver (nvidia-smi shows it); without a GPU use --backend onnxruntime",
+            fix="install the NVIDIA driver (nvidia-smi shows it)",
         )
     return None
 

@@ -28,7 +28,7 @@ ADVICE: dict[str, tuple[str, str]] = {
     ),
     "CUDA_ERROR_NO_DEVICE": (
         "this machine has no NVIDIA GPU, or CUDA_VISIBLE_DEVICES hides it",
-        "nvidia-smi   (shows what the driver sees); without a GPU use --backend onnxruntime",
+        "nvidia-smi   (shows what the driver sees)",
     ),
     "CUDA_ERROR_INVALID_DEVICE": ("no GPU has this number", "nvidia-smi -L   (lists them, from 0 on)"),
     "CUDA_ERROR_INVALID_IMAGE": (

@@ -10,6 +10,7 @@ from pathlib import Path
 from vidgen._files import sha256
 from vidgen.errors import ArtifactError, BackendError, MissingDependencyError, VidgenError
 from vidgen.runtime.manifest import Manifest, read_manifest
+from vidgen.runtime.rebuild import export_words, rebuild_with
 
 #: Architecture -> well-known GPUs that have it.
 CARDS = {
@@ -32,12 +33,12 @@ def runs_elsewhere(artifact: Path, manifest: Manifest, error: VidgenError) -> Vi
     engine = manifest.engine
     library = f", {engine.library} {engine.version}" if engine else ""
     target = ", ".join(_told(name) for name in manifest.target) or "a GPU that it does not name"
-    alternative = _alternative(artifact, manifest)
+    instead = alternative(artifact, manifest)
     kind: type[VidgenError] = BackendError
-    fix = f"{alternative}   (runs here), or {error.fix}"
+    fix = f"{instead}   (runs here), or {error.fix}"
     if isinstance(error, MissingDependencyError):
         # With a GPU at hand, installing the library is the likelier wish.
-        kind, fix = MissingDependencyError, f"{error.fix}, or {alternative}   (runs here)"
+        kind, fix = MissingDependencyError, f"{error.fix}, or {instead}   (runs here)"
     return kind(
         f"cannot run engine {artifact} here",
         seen=f"an engine for {target}{library}; {error.what}: {error.seen}",
@@ -48,19 +49,6 @@ def runs_elsewhere(artifact: Path, manifest: Manifest, error: VidgenError) -> Vi
 
 def _told(architecture: str) -> str:
     return f"{architecture} ({CARDS[architecture]})" if architecture in CARDS else architecture
-
-
-def rebuild_with(artifact: Path, manifest: Manifest | None, **options: str) -> str:
-    """The command that makes an artifact again, with some options set anew."""
-    again = (manifest and manifest.rebuild) or f"vidgen export CHECKPOINT.safetensors -o {shlex.quote(str(artifact))}"
-    words = shlex.split(again)
-    for name, value in options.items():
-        option = f"--{name}"
-        if option in words[:-1]:
-            at = words.index(option)
-            del words[at : at + 2]
-        words += [option, value]
-    return shlex.join(words)
 
 
 def onnx_of(artifact: Path, manifest: Manifest) -> Path:
@@ -76,30 +64,46 @@ def onnx_of(artifact: Path, manifest: Manifest) -> Path:
         f"cannot find the graph that engine {artifact} was built from",
         seen=f"no .onnx file with SHA-256 {manifest.onnx_sha256[:12]}... in {artifact.parent}",
         cause="weights of a stripped engine, and layers to compare, are in that ONNX file, which must lie beside it",
-        fix=f"copy it there, or: {manifest.rebuild or f'vidgen export CHECKPOINT.safetensors -o {artifact}'}",
+        fix=f"copy it there, or: {rebuild_with(artifact, manifest)}",
     )
 
 
-def _alternative(artifact: Path, manifest: Manifest) -> str:
-    """Options of a command line that run the same model without a GPU."""
+def alternative(artifact: Path, manifest: Manifest, kinds: tuple[str, ...] = (".onnx", ".safetensors")) -> str:
+    """What runs the same model as an engine without a GPU: the option that names a file, or the command that makes one.
+
+    Args:
+        kinds: suffixes of the files that will do, the best first.
+    """
+    for kind in kinds:
+        same = _of_model(artifact, manifest) if kind == ".safetensors" else _graphs(artifact, manifest)
+        if same:
+            return f"use --engine {shlex.quote(str(same[0]))}"
+    checkpoint = (export_words(manifest) or ["", "", "CHECKPOINT.safetensors"])[2]
+    return f"vidgen export {shlex.quote(checkpoint)} -o {shlex.quote(str(artifact.with_suffix('.onnx')))}"
+
+
+def _graphs(artifact: Path, manifest: Manifest) -> list[Path]:
+    """The .onnx files of an engine's model that lie beside it, the one it was built from first."""
     same: list[Path] = []
     for path in _beside(artifact, ".onnx"):
-        with contextlib.suppress(VidgenError):  # altered, or not of vidgen: nothing to recommend
+        with contextlib.suppress(VidgenError, OSError):  # altered, or not of vidgen: nothing to recommend
             other = read_manifest(path)
             if other.sha256 == manifest.onnx_sha256:
                 same.insert(0, path)
             elif manifest.checkpoint_sha256 and other.checkpoint_sha256 == manifest.checkpoint_sha256:
                 same.append(path)
-    checkpoints = list(_beside(artifact, ".safetensors"))
-    name = "CHECKPOINT.safetensors"
-    with contextlib.suppress(ValueError, IndexError):
-        # Where the export read it: vidgen export CHECKPOINT ...
-        name = shlex.split(manifest.rebuild)[2]
-        checkpoints.append(Path(name))
-    of_model = [path for path in checkpoints if path.is_file() and sha256(path) == manifest.checkpoint_sha256]
-    if same or of_model:
-        return f"use --engine {shlex.quote(str((same + of_model)[0]))}"
-    return f"vidgen export {shlex.quote(name)} -o {shlex.quote(str(artifact.with_suffix('.onnx')))}"
+    return same
+
+
+def _of_model(artifact: Path, manifest: Manifest) -> list[Path]:
+    """The checkpoint of an engine: beside it, or where the export read it."""
+    same: list[Path] = []
+    told = export_words(manifest)[2:3]
+    for path in (*_beside(artifact, ".safetensors"), *map(Path, told)):
+        with contextlib.suppress(OSError):
+            if path.is_file() and sha256(path) == manifest.checkpoint_sha256:
+                same.append(path)
+    return same
 
 
 def _beside(artifact: Path, suffix: str) -> Iterator[Path]:

@@ -14,8 +14,8 @@ from vidgen.errors import ArtifactError, BackendError
 from vidgen.models.config import TensorSpec
 from vidgen.plugins.sepconv_trt.ort_library import is_needed
 from vidgen.runtime.cuda import Cuda, Stream
-from vidgen.runtime.elsewhere import rebuild_with
 from vidgen.runtime.manifest import EngineProfile, Manifest
+from vidgen.runtime.rebuild import rebuild_with
 from vidgen.runtime.tensorrt_library import TensorRT
 from vidgen.runtime.tensorrt_run import new_context, why_invalid
 

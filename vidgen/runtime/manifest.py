@@ -12,6 +12,7 @@ from typing import Any
 from vidgen._files import sha256, write_json
 from vidgen.errors import ArtifactError, SettingsError
 from vidgen.models.config import (
+    CONFIGS,
     FramesRule,
     ModelConfig,
     ModelInterface,
@@ -19,6 +20,9 @@ from vidgen.models.config import (
     TwoStreamVANConfig,
     config_from,
 )
+from vidgen.runtime.manifest_checks import check_manifest
+from vidgen.runtime.rebuild import rebuild_with
+from vidgen.runtime.stored import from_stored
 
 FORMAT = 1
 
@@ -181,45 +185,42 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
-        """The manifest of stored values.
+        """The manifest of stored values, each of its type and in its range.
 
         Raises:
-            KeyError, TypeError, ValueError: a part is missing or of the wrong type.
-            SettingsError: the model is unknown.
+            ValueError: a part is missing, of the wrong type or out of range.
+            SettingsError: the model is unknown, or cannot be built.
         """
-        rest = dict(values)
-        if rest.pop("format") != FORMAT:
-            raise ValueError(f"format {values['format']!r}, expected {FORMAT}")
-        inputs = tuple(_spec(spec) for spec in rest.pop("inputs"))
-        output, *extras = (_spec(spec) for spec in rest.pop("outputs"))
-        frames = FramesRule(**rest.pop("frames"))
-        config = config_from(rest["model"], rest.pop("config"))
-        precision = Precision(**rest.pop("precision"))
-        verification = tuple(ArrowCheck(**check) for check in rest.pop("verification"))
-        labels, target = tuple(rest.pop("labels")), tuple(rest.pop("target"))
-        # Files of versions without engines do not have the key.
-        engine = rest.pop("engine", None)
-        return cls(
-            config=config,
-            interface=ModelInterface(inputs, output, frames, tuple(extras)),
-            precision=precision,
-            verification=verification,
-            labels=labels,
-            target=target,
-            engine=None if engine is None else Engine(**engine),
-            **rest,
-        )
+        rest = {**from_stored(Mapping[str, Any], values, "the manifest")}
+        for name in ("format", "model", "config", *_INTERFACE, "precision", "verification", "labels", "target"):
+            if name not in rest:
+                raise ValueError(f"the manifest has no {name}")
+        if (version := rest.pop("format")) != FORMAT:
+            raise ValueError(f"format {version!r}, expected {FORMAT}")
+        inputs, outputs, frames = (from_stored(hint, rest.pop(name), name) for name, hint in _INTERFACE.items())
+        if not outputs:
+            raise ValueError("outputs is empty, expected a video")
+        interface = ModelInterface(inputs, outputs[0], frames, outputs[1:])
+        config = _config(from_stored(str, rest["model"], "model"), rest.pop("config"))
+        manifest: Manifest = from_stored(cls, {**rest, "config": config, "interface": interface}, "the manifest")
+        check_manifest(manifest)
+        return manifest
 
 
-def _spec(values: Mapping[str, Any]) -> TensorSpec:
-    bounds = values["range"]
-    return TensorSpec(
-        values["name"],
-        values["dtype"],
-        tuple(values["shape"]),
-        values["kind"],
-        None if bounds is None else (float(bounds[0]), float(bounds[1])),
-    )
+#: Parts of an interface, as stored.
+_INTERFACE: dict[str, Any] = {
+    "inputs": tuple[TensorSpec, ...],
+    "outputs": tuple[TensorSpec, ...],
+    "frames": FramesRule,
+}
+
+
+def _config(model: str, values: Any) -> ModelConfig:
+    given = from_stored(Mapping[str, Any], values, "config")
+    if model in CONFIGS and set(given) <= {field.name for field in dataclasses.fields(CONFIGS[model])}:
+        config: ModelConfig = from_stored(CONFIGS[model], given, "config", complete=True)
+        return config
+    return config_from(model, given)  # says what a newer version knows
 
 
 def manifest_path(artifact: Path) -> Path:
@@ -247,23 +248,24 @@ def read_manifest(artifact: str | Path) -> Manifest:
             f"cannot open artifact {artifact}",
             seen="no such file" if not artifact.exists() else "not a file",
             cause="a wrong path, or the export did not finish",
-            fix=f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+            fix=rebuild_with(artifact, None),
         )
     if not path.is_file():
         raise ArtifactError(
             f"cannot open artifact {artifact}",
             seen=f"no manifest {path}",
             cause="the file was made by another program, or moved without its .json",
-            fix=f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+            fix=rebuild_with(artifact, None),
         )
     try:
         manifest = Manifest.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, SettingsError) as error:
+        told = f"{error.what}: {error.seen}" if isinstance(error, SettingsError) else str(error)
         raise ArtifactError(
             f"cannot read manifest {path}",
-            seen=f"{type(error).__name__}: {error}",
+            seen=f"{type(error).__name__}: {told}",
             cause="the file is truncated, was edited, or comes from another version",
-            fix=f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+            fix=rebuild_with(artifact, None),
         ) from error
     found = sha256(artifact)
     if found != manifest.sha256:
@@ -271,7 +273,7 @@ def read_manifest(artifact: str | Path) -> Manifest:
             f"refusing artifact {artifact}",
             seen=f"SHA-256 {found[:12]}..., expected {manifest.sha256[:12]}... from {path.name}",
             cause="the file was changed or replaced after it was exported",
-            fix=manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+            fix=rebuild_with(artifact, manifest),
         )
     return manifest
 

@@ -18,6 +18,7 @@ from vidgen.runtime.backends.base import Backend, Batch
 from vidgen.runtime.latents import label_indices, latents
 from vidgen.runtime.manifest import Manifest
 from vidgen.runtime.ranges import RANGES, REFERENCE_GROUP, batch_minmax, to_uint8
+from vidgen.runtime.rebuild import rebuild_with
 
 #: Videos in a batch where nothing else is asked for: on a CPU larger ones gain next to nothing.
 DEFAULT_BATCH = 4
@@ -346,10 +347,10 @@ def check_range(range: str, manifest: Manifest) -> None:
             fix="use --range model",
         )
     if range == "batch-minmax" and manifest.interface.output.dtype != "float32":
-        again = manifest.rebuild or "vidgen export CHECKPOINT.safetensors -o MODEL.onnx"
+        again = rebuild_with(None, manifest, output="float32")
         raise SettingsError(
             "cannot normalise with --range batch-minmax",
             seen=f"an artifact with {manifest.interface.output.dtype} output, expected float32",
             cause="its pixels are already rounded to 8 bits; min and max must come from the raw video",
-            fix=f"{again} --output float32   (or sample the checkpoint itself)",
+            fix=f"{again}   (or sample the checkpoint itself)",
         )

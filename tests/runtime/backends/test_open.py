@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vidgen.errors import ArtifactError, BackendError, CheckpointError, VidgenError
-from vidgen.runtime.backends import BACKENDS, backend_for, open_backend
+from vidgen.runtime.backends import ALLOWS_FAKE, BACKENDS, FAKE, backend_for, open_backend
 from vidgen.runtime.manifest import Manifest, manifest_path
 
 
@@ -21,7 +21,7 @@ def test_the_kind_of_file_picks_the_backend(toy: Path, checkpoint: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(BACKENDS) - {"tensorrt"})
+    "name", sorted({*BACKENDS, FAKE} - {"tensorrt"})
 )  # which test_tensorrt.py does, over a fake device
 def test_every_registered_backend_opens_and_describes_itself(name: str, toy: Path, checkpoint: Path) -> None:
     with open_backend(checkpoint if name == "torch" else toy, name, threads=1) as backend:
@@ -37,6 +37,21 @@ def test_an_unknown_backend_lists_those_that_exist(toy: Path) -> None:
         open_backend(toy, "tensorflow")
     assert all(name in caught.value.seen for name in BACKENDS)
     assert caught.value.fix == "use --backend onnxruntime"
+
+
+def test_the_fake_backend_is_for_tests_alone(toy: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backend_for(toy, FAKE) == FAKE
+    with pytest.raises(BackendError) as caught:
+        backend_for(toy, "tensorflow")
+    assert FAKE not in caught.value.seen
+    with pytest.raises(BackendError) as caught:
+        backend_for(toy.with_suffix(".plan"), FAKE)
+    assert caught.value.fix.endswith("toy.onnx")
+    monkeypatch.delenv(ALLOWS_FAKE)
+    for artifact in (toy, checkpoint, toy.with_suffix(".plan")):
+        with pytest.raises(BackendError, match=f"unknown backend '{FAKE}'") as caught:
+            open_backend(artifact, FAKE)
+        assert FAKE not in caught.value.fix
 
 
 def test_a_backend_refuses_the_other_kind_of_file(toy: Path, checkpoint: Path) -> None:

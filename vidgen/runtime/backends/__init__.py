@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import shlex
 from pathlib import Path
 
-from vidgen.errors import ArtifactError, BackendError
+from vidgen.errors import ArtifactError, BackendError, VidgenError
 from vidgen.runtime.backends.base import Backend
+from vidgen.runtime.elsewhere import alternative
 from vidgen.runtime.manifest import Manifest, checkpoint_manifest, manifest_path, read_manifest
+from vidgen.runtime.rebuild import rebuild_with
 
-__all__ = ["BACKENDS", "Backend", "backend_for", "device_for", "manifest_of", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "backend_for", "device_for", "manifest_of", "open_backend", "runs"]
 
 #: Name that users type -> module and class. The module is imported only when it is asked for.
 BACKENDS: dict[str, tuple[str, str]] = {
@@ -17,15 +22,26 @@ BACKENDS: dict[str, tuple[str, str]] = {
     "onnxruntime": ("vidgen.runtime.backends.onnxruntime", "OnnxRuntimeBackend"),
     "openvino": ("vidgen.runtime.backends.openvino", "OpenVinoBackend"),
     "tensorrt": ("vidgen.runtime.backends.tensorrt", "TensorRTBackend"),
-    "fake": ("vidgen.runtime.backends.fake", "FakeBackend"),
 }
+#: A backend that makes waves instead of videos: only for tests, which say so in this variable of the environment.
+FAKE = "fake"
+ALLOWS_FAKE = "VIDGEN_TEST_FAKE_BACKEND"
 
 #: Suffix of an artifact -> the backends that run it, the default first.
 RUNS: dict[str, tuple[str, ...]] = {
-    ".safetensors": ("torch", "fake"),
-    ".onnx": ("onnxruntime", "openvino", "fake"),
+    ".safetensors": ("torch",),
+    ".onnx": ("onnxruntime", "openvino"),
     ".plan": ("tensorrt",),
 }
+
+
+def _faked(name: str | None) -> bool:
+    return name == FAKE and os.environ.get(ALLOWS_FAKE) == "1"
+
+
+def runs(artifact: Path, name: str) -> bool:
+    """Whether a backend of this name runs this kind of file."""
+    return name in RUNS.get(artifact.suffix, ()) or (_faked(name) and artifact.suffix in (".onnx", ".safetensors"))
 
 
 def backend_for(artifact: str | Path, name: str | None = None) -> str:
@@ -36,30 +52,36 @@ def backend_for(artifact: str | Path, name: str | None = None) -> str:
         ArtifactError: no backend runs this kind of file.
     """
     artifact = Path(artifact)
-    if name is not None and name not in BACKENDS:
+    if name is not None and name not in BACKENDS and not _faked(name):
         raise BackendError(
             f"unknown backend {name!r}",
             seen=f"{name!r}, expected one of {', '.join(BACKENDS)}",
             cause="a typing error, or a backend of a newer version",
             fix=f"use --backend {_default(artifact) or 'onnxruntime'}",
         )
-    runs = RUNS.get(artifact.suffix)
-    if runs is None:
+    suited = RUNS.get(artifact.suffix)
+    if suited is None:
         raise _unknown_kind(artifact)
     if name is None:
-        return runs[0]
-    if name not in runs:
-        read = next(suffix for suffix, names in RUNS.items() if name in names)
-        checkpoint = artifact if artifact.suffix == ".safetensors" else "CHECKPOINT.safetensors"
+        return suited[0]
+    if not runs(artifact, name):
+        read = next((suffix for suffix, names in RUNS.items() if name in names), ".onnx")
         raise BackendError(
             f"cannot run {artifact.name} with {name}",
-            seen=f"a {artifact.suffix} file, which {' or '.join(runs)} runs",
+            seen=f"a {artifact.suffix} file, which {' or '.join(suited)} runs",
             cause=f"this backend reads {read} files",
-            fix=f"use --backend {runs[0]}"
-            if name == "torch"
-            else f"vidgen export {checkpoint} -o {artifact.with_suffix(read)}",
+            fix=f"use --backend {suited[0]}" if name == "torch" else _readable(artifact, read),
         )
     return name
+
+
+def _readable(artifact: Path, suffix: str) -> str:
+    """How to come by a file of the same model with this suffix, .onnx or .plan."""
+    if artifact.suffix == ".plan":
+        with contextlib.suppress(VidgenError):  # a damaged engine: there is no telling which model it is
+            return alternative(artifact, read_manifest(artifact), (suffix,))
+    checkpoint = artifact if artifact.suffix == ".safetensors" else "CHECKPOINT.safetensors"
+    return rebuild_with(artifact.with_suffix(suffix), None, checkpoint=checkpoint)
 
 
 def device_for(artifact: str | Path, device: str) -> str:
@@ -115,12 +137,11 @@ def manifest_of(
     manifest = _read_manifest(artifact, trust)
     has = manifest.interface.output.dtype
     if output is not None and has != output:
-        again = manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}"
         raise ArtifactError(
             f"cannot take {output} video from {artifact.name}",
             seen=f"its output is {has}, expected {output}",
             cause=f"it was exported with --output {has}",
-            fix=f"{again} --output {output}",
+            fix=rebuild_with(artifact, manifest, output=output),
         )
     interface = manifest.interface
     for option, asked, has_it in (
@@ -143,7 +164,7 @@ def manifest_of(
                 seen=f"outputs {[spec.name for spec in (interface.output, *interface.extras)]}, "
                 f"inputs {[spec.name for spec in interface.inputs]}",
                 cause=f"it was exported without --{option}",
-                fix=f"{manifest.rebuild or f'vidgen export CHECKPOINT.safetensors -o {artifact}'} --{option}",
+                fix=rebuild_with(artifact, manifest, option),
             )
     return manifest
 
@@ -156,7 +177,8 @@ def _read_manifest(artifact: Path, trust: bool) -> Manifest:
             f"refusing engine {artifact}",
             seen=f"no manifest {manifest_path(artifact)}",
             cause="the engine was moved without its .json, or made by another program; engines are executable code",
-            fix=f"vidgen export CHECKPOINT.safetensors -o {artifact}, or --trust if you know where it is from",
+            fix=f"{rebuild_with(artifact, None)}, or, if you know where it is from, "
+            f"vidgen sample --engine {shlex.quote(str(artifact))} -o OUT --trust",
         )
     from vidgen.runtime.engine_tensors import untold_manifest
 
@@ -191,7 +213,8 @@ def open_backend(
         BackendError: the backend does not exist, does not run this kind of file, or cannot load it.
         MissingDependencyError: the backend's library is not installed.
     """
-    module, kind = BACKENDS[backend_for(artifact, name)]
+    chosen = backend_for(artifact, name)
+    module, kind = BACKENDS.get(chosen, ("vidgen.runtime.backends.fake", "FakeBackend"))
     manifest = manifest_of(artifact, output=output, masks=masks, conditional=conditional, trust=trust)
     backend: type[Backend] = getattr(importlib.import_module(module), kind)
     return backend.load(Path(artifact), manifest, threads=threads, device=device_for(artifact, device))

@@ -10,6 +10,7 @@ from vidgen.errors import ArtifactError, BackendError
 from vidgen.plugins.sepconv_trt.onnx_form import inline_standard
 from vidgen.plugins.sepconv_trt.ort_library import is_needed
 from vidgen.runtime.manifest import Manifest
+from vidgen.runtime.rebuild import rebuild_with
 
 #: The key that every tensor kept outside its file carries, as it is encoded: a string of 8 bytes, field 1.
 EXTERNAL_DATA_MARK = b"\x0a\x08location"
@@ -21,7 +22,7 @@ def read_onnx(artifact: Path, manifest: Manifest) -> bytes:
     Raises:
         ArtifactError: the file keeps tensors in other files, or cannot be read.
     """
-    again = manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}"
+    again = rebuild_with(artifact, manifest)
     try:
         model = artifact.read_bytes()
     except OSError as error:
@@ -71,5 +72,5 @@ def check_tensors(backend: str, artifact: Path, manifest: Manifest, has: Mapping
             f"{backend} refuses {artifact}",
             seen=f"inputs and outputs {dict(has)}, expected {says} from its manifest",
             cause="the manifest belongs to another file",
-            fix=manifest.rebuild or f"vidgen export CHECKPOINT.safetensors -o {artifact}",
+            fix=rebuild_with(artifact, manifest),
         )

@@ -21,9 +21,10 @@ from vidgen.runtime.backends.buffers import check_buffers, closed_error, run_err
 from vidgen.runtime.backends.onnx_file import check_tensors
 from vidgen.runtime.cuda import Cuda, open_cuda
 from vidgen.runtime.device_loop import LANES, DeviceLoop
-from vidgen.runtime.elsewhere import onnx_of, rebuild_with, runs_elsewhere
+from vidgen.runtime.elsewhere import onnx_of, runs_elsewhere
 from vidgen.runtime.engine_file import LoadedEngine, dynamic_axis, load_engine, refit, stream_weights
 from vidgen.runtime.manifest import Engine, EngineProfile, Manifest
+from vidgen.runtime.rebuild import rebuild_with
 from vidgen.runtime.tensorrt_library import TensorRT, load_tensorrt
 
 if TYPE_CHECKING:
