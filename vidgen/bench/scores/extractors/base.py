@@ -58,6 +58,12 @@ class Extractor(ABC):
         """
         raise NotImplementedError(f"{self.name} has no classes")
 
+    def features_and_logits(
+        self, clips: NDArray[np.uint8]
+    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+        """Both of the same clips; networks that find them in one pass override this."""
+        return self.features(clips), self.logits(clips)
+
     def settings(self) -> dict[str, object]:
         """Whatever else its features depend on (resize, batch, dtype), as JSON; part of the protocol of statistics."""
         return {}
