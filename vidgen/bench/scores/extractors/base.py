@@ -69,7 +69,8 @@ class Extractor(ABC):
         return {}
 
     def close(self) -> None:
-        """Give back what it runs on."""
+        """Give back what it runs on. Closing twice is allowed."""
+        return
 
     def __enter__(self) -> Self:
         return self

@@ -89,7 +89,10 @@ class ClipProtocol(ABC):
 
 
 def describe(protocol: ClipProtocol, extractor: Extractor, space: str) -> dict[str, Any]:
-    """Everything that two statistics must agree in to be compared (contracts 7)."""
+    """Everything that two statistics must agree in to be compared (contracts 7).
+
+    A file of statistics adds ``samples`` and ``data``, which say what set of clips it is of.
+    """
     return {
         **protocol.to_dict(),
         "extractor": extractor.name,
