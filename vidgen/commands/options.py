@@ -38,7 +38,9 @@ Workers = Annotated[int | None, option("Processes; 0 is one a core.", "--workers
 Size = Annotated[int | None, option("Pixels of a side (64).", "--size")]
 Seed = Annotated[int | None, option("Seed (0).", "--seed")]
 Threads = Annotated[int | None, option("CPU threads; the library's choice if left out.", "--threads")]
-Device = Annotated[str | None, option("cpu, cuda, cuda:1, or tensorrt (ONNX Runtime's); engines always take cuda.", "--device")]
+Device = Annotated[
+    str | None, option("cpu, cuda, cuda:1, or tensorrt (ONNX Runtime's); engines always take cuda.", "--device")
+]
 Frames = Annotated[str | None, option("Frames of each video, or START:STOP:STEP.", "--frames")]
 Backend = Annotated[str | None, option("onnxruntime, openvino, torch or tensorrt.", "--backend")]
 Trust = Annotated[bool, option("Run an engine file (.plan) without a manifest.", "--trust")]

@@ -121,6 +121,11 @@ class EngineClips(ClipSource):
             made = (rendered.videos for rendered in sampler.stream(requests))
             yield from (list(rows) for rows in _regrouped(made, [len(part) for part in parts]))
 
+    def first_videos(self, count: int) -> NDArray[np.uint8]:
+        """The first videos as 8 bits of the true range, whatever the protocol; uint8 [count, F, H, W, 3]."""
+        with Sampler(self._open(), batch=self._batch) as sampler:
+            return sampler.sample(count, self._seed, self._labels, frames=self._frames)
+
     def facts(self) -> dict[str, Any]:
         """See :meth:`ClipSource.facts`."""
         manifest = self._manifest

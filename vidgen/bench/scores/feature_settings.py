@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidgen.bench.scores.bootstrap import REPLICATES
 from vidgen.bench.scores.protocols import PROTOCOLS
 from vidgen.errors import SettingsError
 from vidgen.runtime.latents import LIMIT
@@ -13,8 +14,6 @@ from vidgen.runtime.latents import LIMIT
 #: Videos of an artifact where nobody says how many: the reference's number (spec g3an 7).
 VIDEOS = 5000
 SPLITS = ("all", "train", "held-out")
-#: Resamplings behind an interval. Each takes a distance of its own.
-REPLICATES = 50
 #: Videos of each artifact that are compared pixel by pixel with those of the first.
 COMPARED = 64
 
@@ -116,6 +115,7 @@ class FeatureScoreSettings(ClipSettings):
         reference: statistics file, clip store, folder of videos, or artifact. Statistics of data are cached.
         engines: artifacts; all get the same latents. videos: folders of videos, or clip stores.
         replicates: resamplings behind intervals; 0 gives none.
+        infinity: also extrapolate the distance to infinitely many clips.
         compared: videos of each artifact whose pixels are compared with the first one's; 0 compares none.
         out: JSON file to write.
     """
@@ -124,6 +124,7 @@ class FeatureScoreSettings(ClipSettings):
     engines: tuple[Path, ...] = ()
     videos: tuple[Path, ...] = ()
     replicates: int = REPLICATES
+    infinity: bool = False
     compared: int = COMPARED
     out: Path | None = None
 

@@ -19,7 +19,7 @@ from vidgen.bench.scores.ranks import Ranks, join_ranks
 from vidgen.bench.scores.statistics_file import differences, merge_statistics, read_statistics, write_statistics
 from vidgen.bench.scores.stream import collect, parts_of
 from vidgen.bench.scores.tally import Tally
-from vidgen.errors import ScoreError
+from vidgen.errors import ScoreError, SettingsError
 
 #: Called with (clips done, clips in all, what is at work).
 Progress = Callable[[int, int, str], None]
@@ -152,9 +152,16 @@ def opened(
     if extractor is not None:
         yield extractor
         return
+    name = settings.extractor or default
+    if name is None:
+        raise SettingsError(
+            "cannot take features without an extractor",
+            seen="no --extractor, and no reference that names one",
+            cause="a score belongs to the network that looks at the clips, so none is chosen silently",
+            fix="use --extractor NAME or FILE; vidgen score --help lists the names",
+        )
     from vidgen.bench.scores.extractors import open_extractor
 
-    name = settings.extractor or default
     device, weights = ranks.device(settings.device), settings.weights
     with open_extractor(name, threads=settings.threads, device=device, weights=weights) as network:
         yield network

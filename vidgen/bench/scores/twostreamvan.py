@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from vidgen._files import storage_error, write_json
+from vidgen._files import write_json
 from vidgen.bench.environment import versions
 from vidgen.bench.scores.classifier import FRAMES, SIDE, Classifier, ClassifierInfo, TorchClassifier
 from vidgen.bench.scores.classifier_metrics import REPLICATES, ClassifierStatistics, classifier_metrics
@@ -27,6 +25,7 @@ from vidgen.bench.scores.sources import (
     engine_classes,
     match_actions,
 )
+from vidgen.bench.scores.writable import check_writable
 from vidgen.data.store_format import INDEX_FILE
 from vidgen.errors import ScoreError, SettingsError
 from vidgen.runtime.backends import manifest_of, open_backend
@@ -145,7 +144,7 @@ def score_twostreamvan(
     """
     start = time.perf_counter()
     if settings.out is not None:
-        _check_out(settings.out)
+        check_writable(settings.out)
     with contextlib.ExitStack() as stack:
         if classifier is None:
             loaded = TorchClassifier.load(settings.classifier, device=settings.device, threads=settings.threads)
@@ -168,22 +167,6 @@ def score_twostreamvan(
     if settings.out is not None:
         write_json(settings.out, report.to_dict())
     return report
-
-
-def _check_out(out: Path) -> None:
-    """Raise now, and not after hours of sampling, where the report cannot be written.
-
-    Raises:
-        StorageError: it cannot.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not os.access(out.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise storage_error(out, error) from error
 
 
 def _tell(progress: Progress | None, before: int, total: int, name: str, done: int) -> None:
