@@ -16,7 +16,7 @@ VERSION = 1
 
 def statistics_folder() -> Path:
     """``stats`` in ``$VIDGEN_CACHE``, else in ``vidgen`` of the user's cache folder."""
-    return cache_folder().parent / "stats"
+    return cache_folder("stats")
 
 
 def content_key(values: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from vidgen.bench.environment import versions
 from vidgen.bench.scores.classifier import FRAMES, SIDE, Classifier, ClassifierInfo, TorchClassifier
 from vidgen.bench.scores.classifier_metrics import REPLICATES, ClassifierStatistics, classifier_metrics
 from vidgen.bench.scores.conditional import ConditionalSource
+from vidgen.bench.scores.protocols.twostreamvan import TwoStreamVANProtocol
 from vidgen.bench.scores.real_clips import SPLITS, Selection, StoreClips, StoreSource
 from vidgen.bench.scores.report import ScoreReport, SourceScore
 from vidgen.bench.scores.sources import (
@@ -158,7 +159,7 @@ def score_twostreamvan(
             scores.append(_score(source, classifier, settings, listen))
             before += source.clips
     report = ScoreReport(
-        protocol=_protocol(settings),
+        protocol=_protocol(settings).to_dict(),
         classifier={**classifier.info.to_dict(), "labels": list(labels)},
         scores=tuple(scores),
         versions=versions(),
@@ -268,23 +269,18 @@ def gather(
     return sums
 
 
-def _protocol(settings: TwoStreamVANScoreSettings) -> dict[str, object]:
-    """All that two reports must agree in for their numbers to compare, besides the classifier."""
-    return {
-        "name": settings.protocol,
-        "frames": FRAMES,
-        "size": SIDE,
-        "n_per_class": settings.n,
-        "n_per_class_of_engines": settings.n or PER_CLASS,
-        "passes": settings.passes if settings.first_frames else None,
-        "seed": settings.seed,
-        "batch": settings.batch,
-        "split": settings.split,
-        "held_out": settings.held_out,
-        "split_seed": settings.split_seed,
-        "frame_step": settings.frame_step,
-        "range": "[-1, 1], as 8 bits unless a file holds floats",
-        "resize": "none",
-        "logarithm": "natural",
-        "intervals": f"95 %, Poisson bootstrap of {settings.replicates}" if settings.replicates else None,
-    }
+def _protocol(settings: TwoStreamVANScoreSettings) -> TwoStreamVANProtocol:
+    return TwoStreamVANProtocol(
+        frames=FRAMES,
+        size=SIDE,
+        n_per_class=settings.n,
+        n_per_class_of_engines=settings.n or PER_CLASS,
+        passes=settings.passes if settings.first_frames else None,
+        seed=settings.seed,
+        batch=settings.batch,
+        split=settings.split,
+        held_out=settings.held_out,
+        split_seed=settings.split_seed,
+        frame_step=settings.frame_step,
+        intervals=f"95 %, Poisson bootstrap of {settings.replicates}" if settings.replicates else None,
+    )
