@@ -214,7 +214,9 @@ def _nuclear_norm(a: Floats, b: Floats) -> tuple[float, float]:
         return float(singular.sum()), 0.0
     if product.shape[0] > product.shape[1]:
         product = product.T
-    values = _checked(np.linalg.eigvalsh, product @ product.T)
+    gram = product @ product.T
+    del product  # the peak of memory is in the eigenvalues
+    values = _checked(np.linalg.eigvalsh, gram)
     clipped = float(-values[values < 0].sum()) / float(np.abs(values).sum() or 1.0)
     return float(np.sqrt(values.clip(min=0)).sum()), clipped
 

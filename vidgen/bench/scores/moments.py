@@ -46,12 +46,13 @@ class Gaussian:
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise _no_gaussian("numbers that are not finite", "the features overflowed, or a file is damaged")
         largest = float(np.abs(covariance).max())
-        if np.abs(covariance - covariance.T).max() > _ASYMMETRY * largest:
+        asymmetry = float(np.abs(covariance - covariance.T).max())
+        if asymmetry > _ASYMMETRY * largest:
             raise _no_gaussian("a sigma that is not symmetric", "the array is not a covariance, or is damaged")
         if covariance.diagonal().min() < -_ASYMMETRY * largest:
             raise _no_gaussian("a sigma with a negative variance", "the array is not a covariance, or is damaged")
         object.__setattr__(self, "mean", mean)
-        object.__setattr__(self, "covariance", (covariance + covariance.T) / 2)
+        object.__setattr__(self, "covariance", (covariance + covariance.T) / 2 if asymmetry else covariance)
 
     @property
     def dimension(self) -> int:
