@@ -13,10 +13,17 @@ from vidgen.errors import SettingsError
 
 Protocol = Annotated[str | None, option("clean, g3an, or for score twostreamvan (clean).", "--protocol")]
 Extractor = Annotated[
-    str | None, option("Network that takes features: a name, or an .onnx, .pt2 or .safetensors file.", "--extractor")
+    str | None,
+    option(
+        "Network that takes features: resnext101-kinetics, classifier, efficientnet-lite0, random-r3d (a smoke test), "
+        "or an .onnx, .pt2 or .safetensors file.",
+        "--extractor",
+    ),
 ]
 Weights = Annotated[Path | None, option("Weights of a named extractor that finds none by itself.", "--weights")]
-Frames = Annotated[int | None, option("Frames looked at, from the middle of each clip (the extractor's).", "--frames")]
+Frames = Annotated[
+    int | None, option("Frames looked at, from the middle of each clip (the extractor's, or 16).", "--frames")
+]
 Batch = Annotated[int | None, option("Videos computed together (the artifact's own).", "--batch")]
 Split = Annotated[str | None, option("Clips of stores: all, train or held-out (all).", "--split")]
 HeldOut = Annotated[float | None, option("Share held out of a store that does not say (0.1).", "--held-out")]
@@ -86,7 +93,8 @@ def score(
     ] = None,
     protocol: Protocol = None,
     extractor: Annotated[
-        str | None, option("Network that takes features: a name or file (the reference's).", "--extractor")
+        str | None,
+        option("Network that takes features: as for stats (the one that the reference names).", "--extractor"),
     ] = None,
     weights: Weights = None,
     n: Annotated[

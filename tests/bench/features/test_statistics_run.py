@@ -166,6 +166,39 @@ def test_a_kill_leaves_a_state_to_go_on_from(
     assert any(seen) and not state.exists()
 
 
+def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(clean_artifact: Path, tmp_path: Path) -> None:
+    class Interrupted(PixelExtractor):
+        def features(self, clips: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+            if self.seen >= 64:
+                raise KeyboardInterrupt
+            return super().features(clips)
+
+    settings = _settings(clean_artifact, tmp_path / "a.npz", n=200)
+    with pytest.raises(KeyboardInterrupt, match=r"64 clips of .* are kept; .*--resume"):
+        stats(settings, extractor=Interrupted())
+    assert stats(dataclasses.replace(settings, resume=True), extractor=PixelExtractor()).n == 200
+
+
+@pytest.mark.slow
+def test_the_commands_tell_one_story(tmp_path: Path) -> None:
+    """Built-in data, two shards, a merge, and a score of the data against itself."""
+
+    def vidgen(*words: str) -> str:
+        run = subprocess.run(
+            [sys.executable, "-m", "vidgen", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    vidgen("data", "synth", "faces", "--clips", "12", "--frames", "16", "-q")
+    for number in range(2):
+        vidgen("stats", "faces", "-o", f"{number}.npz", "--extractor", "random-r3d", "--shard", f"{number}/2")
+    assert "12 clips" in vidgen("merge", "0.npz", "1.npz", "-o", "all.npz")
+    words = ("--videos", "faces", "--reference", "all.npz", "--replicates", "0", "--json")
+    found = json.loads(vidgen("score", *words))["scores"][0]["spaces"]["features"]
+    assert found["n"] == found["reference_n"] == 12 and found["frechet"]["value"] < 1e-6
+
+
 def test_the_file_says_what_it_is(raw_artifact: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.npz"
     stats(_settings(raw_artifact, out, protocol="g3an", n=10, seed=3), extractor=PixelExtractor())

@@ -140,7 +140,8 @@ def test_every_protocol_goes_into_json_and_its_settings_matter() -> None:
 
 def test_an_extractor_of_one_length_settles_the_number_of_frames() -> None:
     assert CleanProtocol().for_extractor(PixelExtractor(frames=10)).frames == 10
-    assert CleanProtocol().for_extractor(PixelExtractor(frames=None)).frames is None
+    assert CleanProtocol().for_extractor(PixelExtractor(frames=None)).frames == 16
+    assert CleanProtocol(frames=48).for_extractor(PixelExtractor(frames=None)).frames == 48
     with pytest.raises(ScoreError, match="use --frames 10"):
         G3ANProtocol().for_extractor(PixelExtractor(frames=10))
 

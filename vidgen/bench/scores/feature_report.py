@@ -136,7 +136,7 @@ class FeatureReport:
         spaces = [found for score in self.scores for found in score.spaces.values()]
         if any(found.frechet.interval for found in spaces):
             notes.append("± is 1.96 standard errors of a bootstrap over the scored clips; the reference stays as it is")
-        if any(found.delta is not None for found in spaces):
+        if sum(score.source.get("kind") == "engine" for score in self.scores) > 1:
             notes.append("artifacts had the same latents: the ± of a difference is that of pairs, and far narrower")
         if any(score.psnr is not None for score in self.scores):
             notes.append(f"PSNR: of {self.compared} videos to the same ones of the first artifact, as 8 bits")

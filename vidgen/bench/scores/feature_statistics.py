@@ -153,17 +153,19 @@ def opened(
         yield extractor
         return
     name = settings.extractor or default
-    if name is None:
+    from vidgen.bench.scores.extractors import REGISTRY, open_extractor
+
+    if name is None and settings.weights is None:
         raise SettingsError(
             "cannot take features without an extractor",
-            seen="no --extractor, and no reference that names one",
+            seen=f"no --extractor, expected a file or one of {', '.join(REGISTRY)}",
             cause="a score belongs to the network that looks at the clips, so none is chosen silently",
-            fix="use --extractor NAME or FILE; vidgen score --help lists the names",
+            fix="vidgen train classifier --data STORE --out RUN, then --extractor RUN/classifier.safetensors",
         )
-    from vidgen.bench.scores.extractors import open_extractor
-
-    device, weights = ranks.device(settings.device), settings.weights
-    with open_extractor(name, threads=settings.threads, device=device, weights=weights) as network:
+    device = ranks.device(settings.device)
+    with open_extractor(
+        name, threads=settings.threads, device=device, weights=settings.weights, trust=settings.trust
+    ) as network:
         yield network
 
 

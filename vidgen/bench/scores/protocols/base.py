@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.errors import ScoreError, SettingsError
 
+#: Frames that are looked at where neither protocol nor extractor says; the reference's number (spec g3an 8.2).
+FRAMES = 16
 #: A clip, uint8 [T, H, W, 3], RGB.
 Clip = NDArray[np.uint8]
 
@@ -23,7 +25,7 @@ class ClipProtocol(ABC):
     """Everything that happens to a clip between its source and an extractor, as plain values for JSON.
 
     Attributes:
-        frames: frames from the middle of each clip that are looked at; None: as many as the extractor asks for.
+        frames: frames from the middle of each clip that are looked at; None until an extractor settles it.
         range: how the raw output of a network becomes 8 bits, see :mod:`vidgen.runtime.ranges`.
         batch: generated videos that are normalised together; 1 where each is mapped by itself.
         codec: what compresses the clips before they are looked at; ``none`` for frames from memory.
@@ -67,15 +69,17 @@ class ClipProtocol(ABC):
         """
 
     def for_extractor(self, extractor: Extractor) -> ClipProtocol:
-        """The protocol with the number of frames settled: the extractor's where nothing else is asked for.
+        """The protocol with the number of frames settled: the extractor's where nothing else is asked for, else 16.
+
+        Clips of other lengths are other clips: an extractor that takes any number must not compare them unseen.
 
         Raises:
             ScoreError: the extractor takes another number of frames.
         """
-        if extractor.frames is None or self.frames == extractor.frames:
-            return self
         if self.frames is None:
-            return dataclasses.replace(self, frames=extractor.frames)
+            return dataclasses.replace(self, frames=extractor.frames or FRAMES)
+        if extractor.frames in (None, self.frames):
+            return self
         raise ScoreError(
             f"cannot look at {self.frames} frames with {extractor.name}",
             seen=f"{self.frames} frames by the protocol {self.name}, expected {extractor.frames}",
