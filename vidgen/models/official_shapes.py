@@ -57,7 +57,7 @@ def not_official(source: object, seen: str) -> CheckpointError:
     return CheckpointError(
         f"cannot import {source}",
         seen=seen,
-        cause="the file holds no network of G3AN or TwoStreamVAN, no classifier and no ResNeXt-3D, as their programs do",
+        cause="the file holds no network of G3AN or TwoStreamVAN, no classifier and no ResNeXt-3D in official form",
         fix="vidgen import G_4900.pth OUT.safetensors   (give the file that the training program saved)",
     )
 

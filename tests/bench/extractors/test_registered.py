@@ -52,6 +52,16 @@ def test_it_says_what_it_is(name: str, checkpoints: dict[str, Path]) -> None:
         extractor.features(noise_clips(1))
 
 
+def test_features_of_two_sizes_are_told_apart() -> None:
+    with open_extractor("random-r3d@size=32", threads=1) as small, open_extractor("random-r3d", threads=1) as usual:
+        assert (small.size, usual.size) == ((32, 32), (64, 64))
+        assert small.settings() != usual.settings()
+        clips = noise_clips(1)
+        shrunk = resize_bilinear(clips, (32, 32))
+        assert np.array_equal(small.features(clips)["features"], small.features(shrunk)["features"])
+        assert not np.array_equal(small.features(clips)["features"], usual.features(clips)["features"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_only_the_middle_frames_count(name: str, checkpoints: dict[str, Path]) -> None:
     clips = noise_clips(1, 21)

@@ -92,7 +92,7 @@ class ClipExtractor(Extractor):
 
     def settings(self) -> dict[str, object]:
         """What the features depend on besides the weights."""
-        return dict(self._said)
+        return {"size": list(self.size) if self.size else None, **self._said}
 
     def close(self) -> None:
         """Give back what it runs on. Closing twice is allowed."""
@@ -138,7 +138,7 @@ class FrameExtractor(Extractor):
 
     def settings(self) -> dict[str, object]:
         """What the features depend on besides the weights."""
-        return dict(self._said)
+        return {"size": list(self.size) if self.size else None, **self._said}
 
     def close(self) -> None:
         """Give back what it runs on. Closing twice is allowed."""
