@@ -8,7 +8,7 @@ import typer
 
 from vidgen import __version__
 from vidgen._console import command, run_app
-from vidgen.commands import artifacts, data, machine, models
+from vidgen.commands import artifacts, data, machine, models, scores
 
 app = typer.Typer(
     name="vidgen",
@@ -49,7 +49,9 @@ for _app, _name, _function in (
     (app, "export", models.export),
     (app, "verify", models.verify),
     (app, "sample", artifacts.sample),
-    (app, "score", artifacts.score),
+    (app, "stats", scores.stats),
+    (app, "merge", scores.merge),
+    (app, "score", scores.score),
     (app, "bench", artifacts.bench),
     (app, "doctor", machine.doctor),
     (app, "demo", machine.demo),

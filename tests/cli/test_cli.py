@@ -14,6 +14,7 @@ from vidgen import __version__
 
 HEAVY = ("torch", "onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "onnx", "av", "PIL", "numpy")
 COMMANDS = ["demo", "train", "import", "export", "verify", "sample", "bench", "doctor", "data"]
+COMMANDS += ["stats", "merge", "score"]
 COMMANDS += ["data synth", "data prepare", "data show"]
 
 
@@ -91,6 +92,15 @@ MISTAKES = [
     ["sample", "--engine", "missing.onnx", "-o", "out", "--grid", "8by8"],
     ["bench", "--engine", "missing.onnx"],
     ["bench"],
+    ["stats", "missing", "-o", "out.npz", "--protocol", "fvd"],
+    ["stats", "missing", "-o", "out.npz", "--shard", "4/4"],
+    ["stats", "missing", "-o", "out.npz"],
+    ["merge", "missing.npz", "-o", "out.npz"],
+    ["score", "--engine", "missing.onnx"],
+    ["score", "--reference", "missing.npz"],
+    ["score", "--engine", "missing.onnx", "--reference", "missing.npz"],
+    ["score", "--engine", "missing.onnx", "--protocol", "twostreamvan"],
+    ["score", "--engine", "missing.onnx", "--protocol", "clean", "--classifier", "c.safetensors"],
     ["bench", "--roofline", "--engine", "missing.onnx"],
     ["export", "missing.safetensors", "-o", "out.plan"],
     ["export", "missing.safetensors", "-o", "out.plan", "--gpu", "sm_1"],

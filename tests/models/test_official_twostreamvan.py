@@ -296,7 +296,7 @@ def test_a_sound_generator_is_imported_beside_a_damaged_discriminator(tmp_path: 
 FOREIGN: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
     "DCGAN": ({"main.0.weight": (100, 64, 4, 4), "main.1.weight": (64,)}, r"is \[100, 64, 4, 4\], expected 5 axes"),
     "MLP": ({"main.1.weight": (10, 3)}, "expected 4 axes"),
-    "ResNet": ({"conv1.weight": (8, 3, 7, 7), "layer1.0.bn1.weight": (8,)}, "2 tensors .'conv1.weight'"),
+    "ResNet": ({"conv1.weight": (8, 3, 7, 7), "layer1.0.bn1.weight": (8,)}, r"is \[8, 3, 7, 7\], expected \[64, 3, 7"),
     "a VAE": ({"contEnc.0.weight": (8, 3, 4, 4), "videoDec.0.weight": (8, 3, 4, 4)}, "no tensor contEnc.encode_cnn"),
     "detached layers": ({"kernelGen.block2.0.weight": (16, 128, 3, 3)}, "no tensor contEnc"),
 }

@@ -1,4 +1,4 @@
-"""The commands that run artifacts: sample, score and bench."""
+"""The commands that run artifacts: sample and bench."""
 
 from __future__ import annotations
 
@@ -76,50 +76,6 @@ def sample(
     ]
     lines = [f"{report.out}: {made}{kept}", *images, *(f"wrote {path}" for path in report.sheets)]
     return Result(report.to_dict(), "\n".join(lines))
-
-
-def score(
-    console: Console,
-    protocol: Annotated[str, option("twostreamvan; clean and g3an come later.", "--protocol")],
-    classifier: Annotated[Path, option("Checkpoint of the classifier of actions.", "--classifier")],
-    engine: Annotated[list[Path] | None, option("Artifact to score; may be repeated.", "--engine")] = None,
-    videos: Annotated[
-        list[Path] | None, option("Folder of videos, or clip store (the ceiling); may be repeated.", "--videos")
-    ] = None,
-    n: Annotated[int | None, option("Clips of EACH CLASS (artifacts 900; videos: all).", "-n")] = None,
-    out: Annotated[Path | None, option("JSON report to write.", "-o", "--out")] = None,
-    seed: Seed = None,
-    batch: Annotated[int | None, option("Clips generated and classified together (32).", "--batch")] = None,
-    labels: Annotated[str | None, option("Class names in the classifier's order, if it has none.", "--labels")] = None,
-    first_frames: Annotated[
-        Path | None, option("Clip store: artifacts go on from the first frames of its clips.", "--first-frames")
-    ] = None,
-    passes: Annotated[int | None, option("Videos from each first frame (100).", "--passes")] = None,
-    split: Annotated[str | None, option("Clips of stores: held-out, train or all (held-out).", "--split")] = None,
-    held_out: Annotated[
-        float | None, option("Share held out of a store that does not say, as in training (0.1).", "--held-out")
-    ] = None,
-    split_seed: Annotated[int | None, option("Which clips that share is, as in training (0).", "--split-seed")] = None,
-    frame_step: Annotated[
-        int | None, option("Take each n-th frame of a store's clips (as the classifier did).", "--frame-step")
-    ] = None,
-    replicates: Annotated[int | None, option("Resamplings behind intervals (1000; 0: none).", "--replicates")] = None,
-    backend: Backend = None,
-    device: Device = None,
-    threads: Threads = None,
-    trust: Trust = False,
-) -> Result:
-    """Score artifacts or videos by a protocol: accuracy, Inception Score and entropies of a classifier's answers."""
-    given = ("console", "protocol", "engine", "labels")
-    options = {key: value for key, value in locals().items() if key not in (*given, "given")}
-    from vidgen.bench.scores.score import score as run
-    from vidgen.bench.scores.score import score_settings
-
-    settings = make(score_settings(protocol), engines=engine, labels=listed(labels), **options)
-    with console.progress("scoring") as advance:
-        report = run(settings, advance)
-    wrote = f"\nwrote {out}" if out else ""
-    return Result(report.to_dict(), report.table() + wrote)
 
 
 def bench(

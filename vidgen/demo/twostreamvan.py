@@ -111,13 +111,12 @@ def _train(model: str, data: Path, run: Path, values: dict[str, Any], curves: Pa
 
 
 def _score(classifier: Path, artifact: Path, data: Path, out: Path) -> dict[str, str]:
-    from vidgen.bench.scores.score import score
-    from vidgen.bench.scores.twostreamvan import TwoStreamVANScoreSettings
+    from vidgen.bench.scores.twostreamvan import TwoStreamVANScoreSettings, score_twostreamvan
 
     settings = TwoStreamVANScoreSettings(
         classifier, engines=(artifact,), videos=(data,), n=_SCORED, held_out=_HELD_OUT, out=out
     )
-    report = score(settings)
+    report = score_twostreamvan(settings)
     facts = {}
     for source, name in zip(report.scores, ("samples", "held-out clips"), strict=True):
         metrics = next(iter(source.sets.values()))

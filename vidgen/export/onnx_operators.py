@@ -94,6 +94,13 @@ for _kind, _targets in {
     _writes(*_targets)(_elementwise(_kind))
 
 
+@_writes("mean")
+def _mean(writer: Writer, node: fx.Node) -> str:
+    axes, keep = _arguments(writer, node, dim=None, keepdim=False)
+    axes = [axis % writer.rank(node.args[0]) for axis in ([axes] if isinstance(axes, int) else axes)]
+    return writer.emit(node, "ReduceMean", [writer.name(node.args[0]), writer.ints(axes)], keepdims=int(keep))
+
+
 @_writes(nn.Identity, "contiguous")
 def _same(writer: Writer, node: fx.Node) -> Any:
     return writer.argument(node.args[0])

@@ -316,6 +316,38 @@ class ClassifierConfig:
         raise _no_generator("a classifier")
 
 
+@dataclass(frozen=True)
+class ResNeXt3DConfig:
+    """Sizes of a ResNeXt in 3-D (spec g3an 8.1).
+
+    Attributes:
+        layers: blocks of each; (3, 4, 23, 3) is ResNeXt-101. n_class: outputs of ``fc``.
+        shortcut: ``B`` (1x1x1 convolution) or ``A`` (subsampling and zeros).
+        sample_size, sample_duration: side and frames of the clips it was trained on; they set its pooling window.
+    """
+
+    layers: tuple[int, ...] = (3, 4, 23, 3)
+    cardinality: int = 32
+    shortcut: Literal["A", "B"] = "B"
+    n_class: int = 400
+    sample_size: int = 112
+    sample_duration: int = 16
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if len(self.layers) != 4 or not all(isinstance(n, int) and n >= 1 for n in self.layers):
+            raise _bad_config("layers", self.layers, "four whole numbers of at least 1")
+        if self.shortcut not in ("A", "B"):
+            raise _bad_config("shortcut", self.shortcut, "A or B")
+        _check_counts(self, "cardinality", "n_class", "sample_size", "sample_duration")
+
+    def interface(self, output: str = "uint8") -> ModelInterface:
+        """Raises:
+        SettingsError: always; it makes no videos.
+        """
+        raise _no_generator("a ResNeXt-3D network")
+
+
 def _no_generator(seen: str) -> SettingsError:
     return SettingsError(
         "cannot sample or export this network",
@@ -325,9 +357,9 @@ def _no_generator(seen: str) -> SettingsError:
     )
 
 
-ModelConfig = (
-    G3ANConfig | G3ANDiscriminatorConfig | TwoStreamVANConfig | TwoStreamVANDiscriminatorConfig | ClassifierConfig
-)
+_Generators = G3ANConfig | TwoStreamVANConfig
+_Judges = G3ANDiscriminatorConfig | TwoStreamVANDiscriminatorConfig | ClassifierConfig | ResNeXt3DConfig
+ModelConfig = _Generators | _Judges
 #: Model name in a checkpoint -> its configuration.
 CONFIGS: dict[str, type[ModelConfig]] = {
     "g3an": G3ANConfig,
@@ -335,6 +367,7 @@ CONFIGS: dict[str, type[ModelConfig]] = {
     "twostreamvan": TwoStreamVANConfig,
     "twostreamvan_discriminator": TwoStreamVANDiscriminatorConfig,
     "classifier": ClassifierConfig,
+    "resnext3d": ResNeXt3DConfig,
 }
 
 

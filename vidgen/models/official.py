@@ -16,7 +16,7 @@ from vidgen._files import sha256
 from vidgen._imports import require
 from vidgen.errors import SettingsError
 from vidgen.models.checkpoint import CheckpointInfo, save_checkpoint
-from vidgen.models.config import ClassifierConfig, ModelConfig, TwoStreamVANConfig
+from vidgen.models.config import ClassifierConfig, ModelConfig, ResNeXt3DConfig, TwoStreamVANConfig
 from vidgen.models.official_g3an import infer_g3an_config, infer_g3an_discriminator_config
 from vidgen.models.official_proof import prove
 from vidgen.models.official_search import Contents, FoundNetwork, choose, find_contents, plain_name
@@ -46,11 +46,13 @@ MODEL_NAMES = (
     *("g3an", "g3an_discriminator", "g3an_video_discriminator", "g3an_image_discriminator"),
     *("twostreamvan", "twostreamvan_discriminator"),
     *("twostreamvan_video_discriminator", "twostreamvan_image_discriminator", "classifier"),
+    "resnext3d",
 )
 #: Settings of a model that leave no trace in its tensors.
 _UNSEEN: dict[type[ModelConfig], tuple[str, ...]] = {
     TwoStreamVANConfig: ("no_mask",),
     ClassifierConfig: ("n_actions",),
+    ResNeXt3DConfig: ("sample_size", "sample_duration"),
 }
 #: Steps up to here are exact in every format that counts them.
 _MAX_STEP = 1 << 53
@@ -63,10 +65,13 @@ class UnseenSettings:
     Attributes:
         no_mask: TwoStreamVAN was trained with ``--no_mask`` (usually not).
         n_actions: actions among the classes of a classifier, 10 of the 90 for Weizmann's actors (usually all).
+        sample_size, sample_duration: side and frames of the clips that ResNeXt-3D was trained on (112 and 16).
     """
 
     no_mask: bool | None = None
     n_actions: int | None = None
+    sample_size: int | None = None
+    sample_duration: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,12 +126,13 @@ def import_checkpoint(
     model: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> ImportReport:
-    """Convert an official checkpoint of G3AN, TwoStreamVAN or its classifier to a vidgen checkpoint.
+    """Convert an official checkpoint of G3AN, TwoStreamVAN, its classifier or ResNeXt-3D to a vidgen checkpoint.
 
-    Takes ``G_*.pth``, ``VD_*.pth`` and ``ID_*.pth`` of G3AN, and ``*_model.pth.tar`` of TwoStreamVAN and of its
-    classifier. Reads both formats of ``torch.save``, pickle protocols 1 to 5, float64, half and bfloat16 tensors,
-    state dicts inside dicts, names with ``module.``, and both spellings of spectral norm. Nothing in the file is
-    executed. The result is loaded into its network and run once before it is written (spec g3an 5, twostreamvan 5.1).
+    Takes ``G_*.pth``, ``VD_*.pth`` and ``ID_*.pth`` of G3AN, ``*_model.pth.tar`` of TwoStreamVAN and of its
+    classifier, and ``resnext-101-kinetics.pth``. Reads both formats of ``torch.save``, pickle protocols 1 to 5,
+    float64, half and bfloat16 tensors, state dicts inside dicts, names with ``module.``, and both spellings of
+    spectral norm. Nothing in the file is executed. The result is loaded into its network and run once before it is
+    written (spec g3an 5 and 8.1, twostreamvan 5.1).
 
     Args:
         model: one of :data:`MODEL_NAMES`. Without it the generator is imported where the file holds several networks.

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, cast
 
 from vidgen.errors import CheckpointError
 from vidgen.models.checkpoint import load_into
-from vidgen.models.config import G3ANConfig, G3ANDiscriminatorConfig, ModelConfig, TwoStreamVANConfig
+from vidgen.models.config import (
+    G3ANConfig,
+    G3ANDiscriminatorConfig,
+    ModelConfig,
+    ResNeXt3DConfig,
+    TwoStreamVANConfig,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from vidgen.models.resnext3d import ResNeXt3D
     from vidgen.models.twostreamvan import Generator
 
 #: Frames of a proof of TwoStreamVAN: the fewest that pass through its motion encoder and recurrent network.
@@ -61,6 +68,9 @@ def _outputs(network: nn.Module, config: ModelConfig) -> Iterator[Tensor]:
         yield from (value for value in (image, mean, logvar) if value is not None)
     elif isinstance(config, G3ANConfig):
         yield network(noise(1, config.c_a, 1, 1, 1), noise(1, config.c_m, 1, 1, 1))
+    elif isinstance(config, ResNeXt3DConfig):
+        features = network(100 * noise(1, 3, config.sample_duration, config.sample_size, config.sample_size))
+        yield from (features, cast("ResNeXt3D", network).fc(features))
     elif getattr(config, "kind", "video") == "image":
         yield network(noise(1, 3, 64, 64))
     else:

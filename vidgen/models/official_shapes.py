@@ -13,6 +13,7 @@ from vidgen.models.config import (
 )
 from vidgen.models.official_g3an import infer_g3an_config, infer_g3an_discriminator_config
 from vidgen.models.official_reader import Shapes
+from vidgen.models.official_resnext3d import infer_resnext3d_config
 from vidgen.models.official_twostreamvan import infer_main_config, infer_twostreamvan_config
 from vidgen.models.safe_pickle import shown
 
@@ -28,6 +29,7 @@ _FAMILIES = (
         infer_twostreamvan_config,
     ),
     (("main.",), infer_main_config),
+    (("layer1.",), infer_resnext3d_config),
 )
 
 
@@ -45,7 +47,9 @@ def infer_config(shapes: Shapes, *, source: str = "the checkpoint") -> ModelConf
         if any(name.startswith(prefixes) for name in shapes):
             return infer(shapes, source=source)
     names = ", ".join(shown(name) for name in list(shapes)[:3])
-    raise not_official(source, f"{len(shapes)} tensors ({names}), expected block1..., contEnc..., net... or main...")
+    raise not_official(
+        source, f"{len(shapes)} tensors ({names}), expected block1..., contEnc..., net..., main... or layer1..."
+    )
 
 
 def not_official(source: object, seen: str) -> CheckpointError:
@@ -53,7 +57,7 @@ def not_official(source: object, seen: str) -> CheckpointError:
     return CheckpointError(
         f"cannot import {source}",
         seen=seen,
-        cause="the file does not hold a network of G3AN or TwoStreamVAN, or a classifier, as the official programs do",
+        cause="the file holds no network of G3AN or TwoStreamVAN, no classifier and no ResNeXt-3D in official form",
         fix="vidgen import G_4900.pth OUT.safetensors   (give the file that the training program saved)",
     )
 

@@ -8,6 +8,7 @@ from vidgen.models.config import (
     G3ANConfig,
     G3ANDiscriminatorConfig,
     ModelConfig,
+    ResNeXt3DConfig,
     TwoStreamVANConfig,
     TwoStreamVANDiscriminatorConfig,
 )
@@ -24,6 +25,10 @@ def build_network(config: ModelConfig) -> nn.Module:
         if isinstance(config, G3ANConfig):
             return g3an.Generator(config)
         return g3an.VideoDiscriminator(config.ch) if config.kind == "video" else g3an.ImageDiscriminator(config.ch)
+    if isinstance(config, ResNeXt3DConfig):
+        from vidgen.models import resnext3d
+
+        return resnext3d.ResNeXt3D(config)
     from vidgen.models import classifier, twostreamvan
 
     if isinstance(config, TwoStreamVANConfig):

@@ -9,18 +9,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vidgen.bench.scores.intervals import CLIPS_FOR_INTERVAL as CLIPS_FOR_INTERVAL
+from vidgen.bench.scores.intervals import REPLICATES as REPLICATES
+from vidgen.bench.scores.intervals import Floats, Interval, bootstrap_interval
+from vidgen.bench.scores.intervals import clip_weights as clip_weights
 from vidgen.errors import ScoreError
-
-Floats = NDArray[np.float64]
-
-#: Standard errors to either side of a value that hold 95 % of a normal distribution.
-_Z95 = 1.959963984540054
-#: With fewer clips of some class than this, resampling says too little about a score, and no interval is given.
-CLIPS_FOR_INTERVAL = 10
-#: Resamplings that a standard error is taken from.
-REPLICATES = 1000
-#: Keeps the streams of the resampling apart from those of the latents, which are [seed, index, input].
-_RESAMPLING = 0x7E5A
 
 
 @dataclass(frozen=True)
@@ -119,15 +112,6 @@ class ClassifierStatistics:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A 95 % interval: the value plus and minus 1.96 standard errors, cut to the range the metric has."""
-
-    low: float
-    high: float
-    standard_error: float
-
-
-@dataclass(frozen=True)
 class ClassifierMetrics:
     """What the classifier's answers to a set of clips say (spec twostreamvan 7); entropies in nats.
 
@@ -168,16 +152,6 @@ def entropy(p: Floats) -> Floats:
     return nats
 
 
-def clip_weights(seed: int, indices: Sequence[int], replicates: int) -> Floats:
-    """Weights float64 [1 + replicates, N]: ones, then one Poisson(1) draw for each resampling and clip."""
-    weights = np.ones((1 + replicates, len(indices)))
-    if replicates:
-        for column, index in enumerate(indices):
-            stream = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, int(index), _RESAMPLING, 1])))
-            weights[1:, column] = stream.poisson(1.0, replicates)
-    return weights
-
-
 def classifier_metrics(statistics: ClassifierStatistics) -> ClassifierMetrics:
     """The metrics of some clips.
 
@@ -205,7 +179,8 @@ def classifier_metrics(statistics: ClassifierStatistics) -> ClassifierMetrics:
     smallest = requested[requested > 0].min()
     intervals = {}
     if statistics.weights.shape[0] > 2 and smallest >= CLIPS_FOR_INTERVAL:
-        intervals = {name: _interval(values[name], *bounds) for name, bounds in ranges.items()}
+        found = {name: bootstrap_interval(values[name][0], values[name][1:], *ranges[name]) for name in ranges}
+        intervals = {name: interval for name, interval in found.items() if interval is not None}
     return ClassifierMetrics(
         clips=statistics.clips,
         **{name: float(values[name][0]) for name in ranges},
@@ -239,12 +214,6 @@ def _rowwise(statistics: ClassifierStatistics) -> dict[str, Floats]:
         "intra_entropy": intra,
         "inter_entropy": inter,
     }
-
-
-def _interval(values: Floats, smallest: float, largest: float) -> Interval:
-    error = float(values[1:].std(ddof=1))
-    reach = _Z95 * error
-    return Interval(max(smallest, float(values[0]) - reach), min(largest, float(values[0]) + reach), error)
 
 
 def _shares(sums: NDArray[Any], counts: NDArray[np.int64]) -> tuple[float, ...]:

@@ -104,12 +104,21 @@ class ScoreReport:
 
     def table(self) -> str:
         """Both tables and how to read them, for a console."""
-        blocks = [self._title(), *_aligned(self.rows()), "", *_aligned(self.class_rows()), "", *self.notes()]
+        blocks = [self._title(), *aligned(self.rows()), "", *aligned(self.class_rows()), "", *self.notes()]
         return "\n".join(blocks)
 
     def markdown(self) -> str:
         """The same as a Markdown document."""
-        lines = ["# Scores", "", self._title(), "", *_markdown(self.rows()), "", *_markdown(self.class_rows()), ""]
+        lines = [
+            "# Scores",
+            "",
+            self._title(),
+            "",
+            *markdown_table(self.rows()),
+            "",
+            *markdown_table(self.class_rows()),
+            "",
+        ]
         return "\n".join([*lines, *(f"- {note}" for note in self.notes()), ""])
 
     def notes(self) -> list[str]:
@@ -153,15 +162,17 @@ def _cell(metrics: ClassifierMetrics, name: str, digits: int) -> str:
     return value if interval is None else f"{value} ± {1.96 * interval.standard_error:.{digits}f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells, the header first, as lines of a console; names to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = 2 if rows[0][1] == "set" else 1
+    left = 2 if rows[0][1] in ("set", "space") else 1
     return [
         "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
         for row in rows
     ]
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The same as lines of Markdown."""
     header, *body = rows
     return ["| " + " | ".join(row) + " |" for row in (header, ["---"] + ["---:"] * (len(header) - 1), *body)]

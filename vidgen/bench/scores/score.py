@@ -4,44 +4,54 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from vidgen.bench.scores.report import ScoreReport
 from vidgen.errors import SettingsError
 
 #: Protocol -> the module, settings and function that do it. A module is imported only when it is asked for.
+_FEATURES = ("vidgen.bench.scores.feature_score", "FeatureScoreSettings", "score_features")
 PROTOCOLS: dict[str, tuple[str, str, str]] = {
+    "clean": _FEATURES,
+    "g3an": _FEATURES,
     "twostreamvan": ("vidgen.bench.scores.twostreamvan", "TwoStreamVANScoreSettings", "score_twostreamvan"),
 }
-#: Protocols that are planned, so that asking for one is no typing error.
-LATER = ("clean", "g3an")
 
 #: Called with (clips done, clips in all, what is being scored).
 Progress = Callable[[int, int, str], None]
+
+
+class Report(Protocol):
+    """What every protocol's report can do."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+
+    def table(self) -> str:
+        """For a console."""
+
+    def markdown(self) -> str:
+        """As a Markdown document."""
 
 
 def score_settings(protocol: str) -> type[Any]:
     """The settings class of a protocol.
 
     Raises:
-        SettingsError: there is no such protocol, or not yet.
+        SettingsError: there is no such protocol.
     """
     if protocol not in PROTOCOLS:
-        later = protocol in LATER
         raise SettingsError(
             f"cannot score by protocol {protocol!r}",
             seen=f"{protocol!r}, expected one of {', '.join(PROTOCOLS)}",
-            cause="this version does not have that protocol yet" if later else "a typing error",
-            fix="use --protocol twostreamvan, which needs a classifier: vidgen train classifier"
-            if later
-            else "use --protocol twostreamvan",
+            cause="a typing error",
+            fix="use --protocol clean, or twostreamvan, which asks a classifier",
         )
     module, kind, _ = PROTOCOLS[protocol]
     settings: type[Any] = getattr(importlib.import_module(module), kind)
     return settings
 
 
-def score(settings: Any, progress: Progress | None = None) -> ScoreReport:
+def score(settings: Any, progress: Progress | None = None) -> Report:
     """Score by the protocol that the settings belong to.
 
     Args:
@@ -53,7 +63,7 @@ def score(settings: Any, progress: Progress | None = None) -> ScoreReport:
         VidgenError: as the protocol says.
     """
     module, _, function = PROTOCOLS[_protocol_of(settings)]
-    run: Callable[..., ScoreReport] = getattr(importlib.import_module(module), function)
+    run: Callable[..., Report] = getattr(importlib.import_module(module), function)
     return run(settings, progress)
 
 

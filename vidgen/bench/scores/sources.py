@@ -166,10 +166,10 @@ class EngineSource:
         return {**engine_facts(self._path, self._manifest), "frames_made": self._frames, "backend": self._ran}
 
 
-def enough_frames(manifest: Manifest) -> int:
-    """The smallest number of frames, at least 10, that a model makes."""
+def enough_frames(manifest: Manifest, at_least: int = FRAMES) -> int:
+    """The smallest number of frames, at least that many, that a model makes."""
     rule = manifest.interface.frames
-    length = max(1, -((rule.offset - FRAMES) // rule.scale))
+    length = max(1, -((rule.offset - at_least) // rule.scale))
     return rule.frames(length)
 
 

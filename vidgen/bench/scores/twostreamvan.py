@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from vidgen._files import storage_error, write_json
+from vidgen._files import write_json
 from vidgen.bench.environment import versions
 from vidgen.bench.scores.classifier import FRAMES, SIDE, Classifier, ClassifierInfo, TorchClassifier
 from vidgen.bench.scores.classifier_metrics import REPLICATES, ClassifierStatistics, classifier_metrics
 from vidgen.bench.scores.conditional import ConditionalSource
+from vidgen.bench.scores.protocols.twostreamvan import TwoStreamVANProtocol
 from vidgen.bench.scores.real_clips import SPLITS, Selection, StoreClips, StoreSource
 from vidgen.bench.scores.report import ScoreReport, SourceScore
 from vidgen.bench.scores.sources import (
@@ -27,6 +26,7 @@ from vidgen.bench.scores.sources import (
     engine_classes,
     match_actions,
 )
+from vidgen.bench.scores.writable import check_writable
 from vidgen.data.store_format import INDEX_FILE
 from vidgen.errors import ScoreError, SettingsError
 from vidgen.runtime.backends import manifest_of, open_backend
@@ -145,7 +145,7 @@ def score_twostreamvan(
     """
     start = time.perf_counter()
     if settings.out is not None:
-        _check_out(settings.out)
+        check_writable(settings.out)
     with contextlib.ExitStack() as stack:
         if classifier is None:
             loaded = TorchClassifier.load(settings.classifier, device=settings.device, threads=settings.threads)
@@ -159,7 +159,7 @@ def score_twostreamvan(
             scores.append(_score(source, classifier, settings, listen))
             before += source.clips
     report = ScoreReport(
-        protocol=_protocol(settings),
+        protocol=_protocol(settings).to_dict(),
         classifier={**classifier.info.to_dict(), "labels": list(labels)},
         scores=tuple(scores),
         versions=versions(),
@@ -168,22 +168,6 @@ def score_twostreamvan(
     if settings.out is not None:
         write_json(settings.out, report.to_dict())
     return report
-
-
-def _check_out(out: Path) -> None:
-    """Raise now, and not after hours of sampling, where the report cannot be written.
-
-    Raises:
-        StorageError: it cannot.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not os.access(out.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise storage_error(out, error) from error
 
 
 def _tell(progress: Progress | None, before: int, total: int, name: str, done: int) -> None:
@@ -285,23 +269,18 @@ def gather(
     return sums
 
 
-def _protocol(settings: TwoStreamVANScoreSettings) -> dict[str, object]:
-    """All that two reports must agree in for their numbers to compare, besides the classifier."""
-    return {
-        "name": settings.protocol,
-        "frames": FRAMES,
-        "size": SIDE,
-        "n_per_class": settings.n,
-        "n_per_class_of_engines": settings.n or PER_CLASS,
-        "passes": settings.passes if settings.first_frames else None,
-        "seed": settings.seed,
-        "batch": settings.batch,
-        "split": settings.split,
-        "held_out": settings.held_out,
-        "split_seed": settings.split_seed,
-        "frame_step": settings.frame_step,
-        "range": "[-1, 1], as 8 bits unless a file holds floats",
-        "resize": "none",
-        "logarithm": "natural",
-        "intervals": f"95 %, Poisson bootstrap of {settings.replicates}" if settings.replicates else None,
-    }
+def _protocol(settings: TwoStreamVANScoreSettings) -> TwoStreamVANProtocol:
+    return TwoStreamVANProtocol(
+        frames=FRAMES,
+        size=SIDE,
+        n_per_class=settings.n,
+        n_per_class_of_engines=settings.n or PER_CLASS,
+        passes=settings.passes if settings.first_frames else None,
+        seed=settings.seed,
+        batch=settings.batch,
+        split=settings.split,
+        held_out=settings.held_out,
+        split_seed=settings.split_seed,
+        frame_step=settings.frame_step,
+        intervals=f"95 %, Poisson bootstrap of {settings.replicates}" if settings.replicates else None,
+    )

@@ -1,11 +1,12 @@
-"""Generated videos in a folder: which class each was to show, and its first frames as the classifier takes them."""
+"""Videos in a folder: which there are, which class each was to show, and its frames as scores take them."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import operator
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vidgen.data.images import ImageStrips, read_animated_webp
 from vidgen.data.layouts import VIDEO_SUFFIXES, Frame, Reading, ReadOptions, SourceClip
 from vidgen.data.video import VideoFiles
 from vidgen.errors import DataError
+from vidgen.runtime.ranges import to_uint8
 from vidgen.runtime.record import PATTERN
 from vidgen.runtime.sinks.images import durations
 
@@ -27,6 +29,8 @@ BY_CLASS, BY_FIRST_FRAME = "class-conditional", "first-frame"
 #: What the reference's class-conditional files begin with, where others have the actor.
 NO_ACTOR = "none"
 
+#: Frames of one clip that are held in memory, at most.
+_MOST_BYTES = 1 << 30
 #: Raw network output beyond this is no video in [-1, 1], even where motion makes it overshoot.
 _LARGEST = 8.0
 #: Times of animated images are whole milliseconds or more.
@@ -40,13 +44,13 @@ class FolderVideo:
     """One video of a folder.
 
     Attributes:
-        label: name of the class it was to show, or its number as the model's.
+        label: name of the class it was to show, or its number as the model's; empty where nobody asks.
         kind: :data:`BY_CLASS` or :data:`BY_FIRST_FRAME`.
         starts: seconds at which its frames begin, where that is known and its format keeps equal frames once.
     """
 
     path: Path
-    label: str | int
+    label: str | int = ""
     kind: str = BY_CLASS
     starts: tuple[float, ...] = ()
 
@@ -72,8 +76,48 @@ def list_videos(folder: Path, labels: Sequence[str]) -> FolderListing:
     Raises:
         DataError: no such folder, no videos, a name without a class, or a record that is damaged or not complete.
     """
+    files = _files_of(folder)
+    records = sorted(folder.glob(PATTERN))
+    if records:
+        return _by_record(folder, [_read_record(path) for path in records], files)
+    videos = tuple(_by_name(path, labels) for path in files if path.suffix.lower() in _SUFFIXES)
+    if not videos:
+        raise _no_videos(folder, files, _SUFFIXES)
+    return FolderListing(videos, {})
+
+
+def list_unlabelled(folder: Path, suffixes: Collection[str] = ()) -> FolderListing:
+    """Find the videos of a folder, whatever they show.
+
+    Of a folder that `vidgen sample` wrote, the overview images are passed over.
+
+    Args:
+        suffixes: of the files to take, with the dot; all kinds of videos when empty.
+
+    Raises:
+        DataError: no such folder, no videos, or a damaged record.
+    """
+    files, wanted = _files_of(folder), frozenset(suffixes) or _SUFFIXES
+    records = [_read_record(path) for path in sorted(folder.glob(PATTERN))]
+    settings: Mapping[str, Any] = records[0]["settings"] if records else {}
+    videos = tuple(
+        FolderVideo(path, starts=_starts(path, settings))
+        for path in files
+        if path.suffix.lower() in wanted and (not records or _is_sample(path, settings))
+    )
+    if not videos:
+        raise _no_videos(folder, files, wanted)
+    return FolderListing(videos, records[0] if records else {})
+
+
+def _is_sample(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a file's name is that of a video, not of an overview image, of the record."""
+    return path.suffix == f".{settings['format']}" and re.fullmatch(r"\d+(_\d+)*", path.stem) is not None
+
+
+def _files_of(folder: Path) -> list[Path]:
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as error:
         raise DataError(
             f"cannot read videos from {folder}",
@@ -81,18 +125,15 @@ def list_videos(folder: Path, labels: Sequence[str]) -> FolderListing:
             cause="a wrong path, or a file where a folder was expected",
             fix=f"ls -ld {folder}",
         ) from error
-    records = sorted(folder.glob(PATTERN))
-    if records:
-        return _by_record(folder, [_read_record(path) for path in records], files)
-    videos = tuple(_by_name(path, labels) for path in files if path.suffix.lower() in _SUFFIXES)
-    if not videos:
-        raise DataError(
-            f"cannot read videos from {folder}",
-            seen=f"{len(files)} files, none of them a video",
-            cause="a wrong folder, or sampling has not written anything yet",
-            fix=f"vidgen sample --engine MODEL.onnx -o {folder} --format npy",
-        )
-    return FolderListing(videos, {})
+
+
+def _no_videos(folder: Path, files: Sequence[Path], suffixes: Collection[str]) -> DataError:
+    return DataError(
+        f"cannot read videos from {folder}",
+        seen=f"{len(files)} files, none of them a video ({', '.join(sorted(suffixes))})",
+        cause="a wrong folder, or sampling has not written anything yet",
+        fix=f"vidgen sample --engine MODEL.onnx -o {folder} --format {'npy' if '.npy' in suffixes else 'mp4'}",
+    )
 
 
 def _by_name(path: Path, labels: Sequence[str]) -> FolderVideo:
@@ -199,14 +240,27 @@ def read_video(video: FolderVideo) -> tuple[Clips, str]:
     Raises:
         DataError: damaged, too short, of another size, not finite, or no array of numbers.
     """
-    clip = _npy(video.path) if video.path.suffix == ".npy" else _decoded(video)
+    clip = _npy(video.path, FRAMES, SIDE) if video.path.suffix == ".npy" else _decoded(video, FRAMES, SIDE)
     try:
         return clip, sha256(video.path)
     except OSError as error:
         raise _unusable(video.path, error.strerror or str(error), "the file cannot be read") from error
 
 
-def _npy(path: Path) -> Clips:
+def read_whole(video: FolderVideo) -> NDArray[np.uint8]:
+    """All frames of a video of any size, uint8 [T, H, W, 3]; floating-point .npy files become 8 bits, rounded.
+
+    Raises:
+        DataError: damaged, too large, not finite, or no array of numbers.
+    """
+    if video.path.suffix != ".npy":
+        return _decoded(video, None, None)
+    clip: NDArray[Any] = _npy(video.path, None, None)
+    return clip if clip.dtype == np.uint8 else to_uint8(clip.transpose(3, 0, 1, 2)[None])[0]
+
+
+def _npy(path: Path, frames: int | None, side: int | None) -> Clips:
+    """The first ``frames`` of an array, all when None; of any size where ``side`` is None."""
     try:
         # Mapped, not loaded: a header may claim more than there is. It refuses pickled objects and archives.
         video = np.lib.format.open_memmap(path, mode="r")
@@ -214,50 +268,62 @@ def _npy(path: Path) -> Clips:
         seen = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise _unusable(path, seen, "it is damaged, cut short, or holds something else than one array") from error
     shape = list(video.shape)
-    if video.dtype == np.uint8 and video.ndim == 4 and shape[1:] == [SIDE, SIDE, 3]:
-        return np.array(video[: _enough(path, len(video))])
-    if video.dtype.kind == "f" and video.ndim == 4 and shape[1:] == [3, SIDE, SIDE]:
-        part = np.array(video[: _enough(path, len(video))], dtype=np.float32)
+    if video.dtype == np.uint8 and _has_shape(video.shape, 3, side):
+        return np.array(video[: _enough(path, len(video), frames)])
+    if video.dtype.kind == "f" and _has_shape(video.shape, 1, side):
+        part = np.array(video[: _enough(path, len(video), frames)], dtype=np.float32)
         largest = np.abs(part).max()
         if not np.isfinite(part).all() or largest > _LARGEST:
             seen = "NaN or infinity" if not np.isfinite(part).all() else f"values up to {largest:g}"
             raise _unusable(path, f"{seen}, expected values in [-1, 1]", "the network diverged, or another scale")
         return np.ascontiguousarray(part.transpose(0, 2, 3, 1))
+    size = f"{side}, {side}" if side else "H, W"
     raise _unusable(
         path,
-        f"an array {video.dtype} {shape}, expected uint8 [T, {SIDE}, {SIDE}, 3] or float [T, 3, {SIDE}, {SIDE}]",
+        f"an array {video.dtype} {shape}, expected uint8 [T, {size}, 3] or float [T, 3, {size}]",
         "the videos have another size or another order of axes",
     )
 
 
-def _decoded(video: FolderVideo) -> Clips:
+def _has_shape(shape: tuple[int, ...], colours: int, side: int | None) -> bool:
+    """Whether a clip has its colours on that axis, and frames of that size where one is asked for."""
+    if len(shape) != 4 or shape[colours] != 3 or not shape[0]:
+        return False
+    size = shape[1:3] if colours == 3 else shape[2:]
+    return min(size) > 0 and (side is None or size == (side, side))
+
+
+def _decoded(video: FolderVideo, wanted: int | None, side: int | None) -> NDArray[np.uint8]:
+    """The first ``wanted`` frames, all when None, that must have ``side`` pixels where it is given."""
     path = video.path
     frames: list[Frame] = []
     try:
         # To the end, so that a file that was cut short is noticed.
         for number, frame in enumerate(_reading(SourceClip(name=path.name, path=path)).frames):
-            if number < FRAMES:
+            if wanted is None or number < wanted:
                 frames.append(frame)
-            elif number == _LIMITS.max_frames:
+            if number == _LIMITS.max_frames:
                 raise _unusable(path, f"more than {_LIMITS.max_frames} frames", "it is no generated video")
+            if frame.pixels.nbytes * len(frames) > _MOST_BYTES:
+                raise _unusable(path, f"more than {_MOST_BYTES >> 20} MiB of frames", "it is no short clip")
     except DataError as error:
         raise _unusable(path, error.seen, error.cause) from error
-    shown = _shown(frames, video.starts)
-    _enough(path, len(shown))
+    shown = _shown(frames, video.starts if wanted is None else video.starts[:wanted])
+    _enough(path, len(shown), wanted)
     for pixels in shown:
-        if pixels.shape != (SIDE, SIDE, 3):
+        if side is not None and pixels.shape != (side, side, 3):
             size = f"{pixels.shape[1]}x{pixels.shape[0]}"
-            raise _unusable(path, f"frames of {size}, expected {SIDE}x{SIDE}", "the videos have another size")
+            raise _unusable(path, f"frames of {size}, expected {side}x{side}", "the videos have another size")
     return np.stack(shown)
 
 
 def _shown(frames: Sequence[Frame], starts: Sequence[float]) -> list[NDArray[np.uint8]]:
-    """The first frames as they were before equal ones were merged; as they are where that is not known."""
+    """The frames as they were before equal ones were merged; as they are where that is not known."""
     times = [frame.time for frame in frames]
     if not starts or not times or None in times:
         return [frame.pixels for frame in frames]
     begins = np.array(times, dtype=np.float64) - float(times[0] or 0)
-    numbers = np.searchsorted(begins, np.array(starts[:FRAMES]) + _TICK, side="right") - 1
+    numbers = np.searchsorted(begins, np.array(starts) + _TICK, side="right") - 1
     return [frames[number].pixels for number in numbers]
 
 
@@ -267,10 +333,11 @@ def _reading(clip: SourceClip) -> Reading:
     return ImageStrips().read(clip, _LIMITS) if clip.path.suffix == ".png" else VideoFiles().read(clip, _LIMITS)
 
 
-def _enough(path: Path, frames: int) -> int:
-    if frames < FRAMES:
-        raise _unusable(path, f"{frames} frames, expected at least {FRAMES}", f"the classifier takes {FRAMES} frames")
-    return FRAMES
+def _enough(path: Path, frames: int, wanted: int | None) -> int:
+    """The number of frames to take of a clip that has ``frames``."""
+    if wanted is not None and frames < wanted:
+        raise _unusable(path, f"{frames} frames, expected at least {wanted}", f"the classifier takes {wanted} frames")
+    return frames if wanted is None else wanted
 
 
 def _unusable(path: Path, seen: str, cause: str) -> DataError:

@@ -50,16 +50,17 @@ def build() -> Path:
     return cached(f"separable-convolution-{_key(compiler)}.so", functools.partial(_compile, compiler))
 
 
-def cached(name: str, make: Callable[[Path], None]) -> Path:
+def cached(name: str, make: Callable[[Path], None], *, kind: str = "kernels") -> Path:
     """A file of the cache, made where it is missing. Several processes that want it at once make it once.
 
     Args:
         name: says all that the content depends on, as a hash. make: writes the content to the path it is given.
+        kind: folder of the cache.
 
     Raises:
         StorageError: neither the cache folder nor the temporary folder can be written; and what ``make`` raises.
     """
-    folder = cache_folder()
+    folder = cache_folder(kind)
     if _usable(folder / name):
         return folder / name
     try:
@@ -69,13 +70,13 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
         return _build_into(_temporary_folder(), name, make)
 
 
-def cache_folder() -> Path:
+def cache_folder(kind: str = "kernels") -> Path:
     """Where built libraries are kept: ``kernels`` in ``$VIDGEN_CACHE``, else in ``vidgen`` of the user cache folder."""
     if chosen := os.environ.get("VIDGEN_CACHE"):
-        return Path(chosen).expanduser().absolute() / "kernels"
+        return Path(chosen).expanduser().absolute() / kind
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG standard: a relative path is to be ignored.
-    return (Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()) / "vidgen" / "kernels"
+    return (Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()) / "vidgen" / kind
 
 
 def rebuild(broken: Path) -> Path:

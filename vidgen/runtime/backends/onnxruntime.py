@@ -52,33 +52,11 @@ class OnnxRuntimeBackend(Backend):
             BackendError: the provider is missing or did not load, or the file is not what its manifest says.
         """
         ort = require("onnxruntime", "run .onnx files")
-        device, number = _parsed(device)
-        provider = _provider(ort, device)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-            options.inter_op_num_threads = 1
         model = read_onnx(artifact, manifest)
-        # Without our kernel, as on other devices, the function body in the file runs.
-        kernels = custom_op_library() if device == "cpu" and is_needed(model) else None
-        try:
-            if kernels is not None:
-                options.register_custom_ops_library(str(kernels))
-            session = ort.InferenceSession(model, options, providers=providers(device, number))
-            session.disable_fallback()
-        except Exception as error:  # its exceptions share no base class of their own
-            raise load_error("onnxruntime", artifact, error) from error
-        loaded = session.get_providers()[0]
-        if loaded != provider:
-            raise BackendError(
-                f"onnxruntime cannot run on {device}",
-                seen=f"provider {loaded} took over, expected {provider}",
-                cause="the provider's libraries (CUDA, cuDNN) are missing or of another version",
-                fix="vidgen doctor   (names what is missing), or use device cpu",
-            )
+        session = open_session(model, artifact, threads=threads, device=device)
+        device, number = _parsed(device)
         tensors = (*session.get_inputs(), *session.get_outputs())
-        check_tensors("onnxruntime", artifact, manifest, {tensor.name: _dtype(tensor) for tensor in tensors})
+        check_tensors("onnxruntime", artifact, manifest, {tensor.name: element_type(tensor) for tensor in tensors})
         runner = None if device == "cpu" else DeviceRunner.open(ort, session, number)
         return cls(session, manifest, threads, device, runner)
 
@@ -128,6 +106,45 @@ class OnnxRuntimeBackend(Backend):
         self._runner = self._session = None
 
 
+def open_session(model: bytes, source: object, *, threads: int | None, device: str) -> Any:
+    """An inference session on exactly the provider that was asked for.
+
+    Args:
+        model: a self-contained file. source: what messages call it.
+        threads: CPU threads; None leaves the library's choice. device: as in :meth:`OnnxRuntimeBackend.load`.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        BackendError: the provider is missing or did not load, or the library cannot load the model.
+    """
+    ort = require("onnxruntime", "run .onnx files")
+    device, number = _parsed(device)
+    provider = _provider(ort, device)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    # Without our kernel, as on other devices, the function body in the file runs.
+    kernels = custom_op_library() if device == "cpu" and is_needed(model) else None
+    try:
+        if kernels is not None:
+            options.register_custom_ops_library(str(kernels))
+        session = ort.InferenceSession(model, options, providers=providers(device, number))
+        session.disable_fallback()
+    except Exception as error:  # its exceptions share no base class of their own
+        raise load_error("onnxruntime", source, error) from error
+    loaded = session.get_providers()[0]
+    if loaded != provider:
+        raise BackendError(
+            f"onnxruntime cannot run on {device}",
+            seen=f"provider {loaded} took over, expected {provider}",
+            cause="the provider's libraries (CUDA, cuDNN) are missing or of another version",
+            fix="vidgen doctor   (names what is missing), or use device cpu",
+        )
+    return session
+
+
 def _parsed(device: str) -> tuple[str, int]:
     """``"cuda:1"`` as ``("cuda", 1)``."""
     kind, _, number = device.partition(":")
@@ -148,7 +165,7 @@ def _provider(ort: Any, device: str) -> str:
     return provider
 
 
-def _dtype(value: Any) -> str:
+def element_type(value: Any) -> str:
     """NumPy name of the element type of a session's input or output, "tensor(float)" for example."""
     name = str(value.type).removeprefix("tensor(").removesuffix(")")
     return {"float": "float32", "double": "float64"}.get(name, name)

@@ -1,0 +1,93 @@
+"""The kernel distance: its definition, no bias, an interval that holds, and seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from vidgen.bench.scores.kernel_distance import kernel_distance
+from vidgen.errors import ScoreError, SettingsError
+
+
+def draw(seed: int, n: int, d: int = 4, shift: float = 0.0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, d)) + shift
+
+
+def by_definition(a: np.ndarray, b: np.ndarray, degree: int = 3) -> float:
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float((x @ y / len(x) + 1) ** degree)
+
+    within = [np.mean([kernel(s[i], s[j]) for i in range(len(s)) for j in range(len(s)) if i != j]) for s in (a, b)]
+    return within[0] + within[1] - 2 * float(np.mean([kernel(x, y) for x in a for y in b]))
+
+
+@given(st.integers(0, 999), st.integers(2, 9), st.integers(1, 4))
+@limits(max_examples=25)
+def test_all_clips_in_one_subset_are_the_definition(seed: int, n: int, degree: int) -> None:
+    a, b = draw(seed, n), draw(seed + 1, n, shift=0.5)
+    found = kernel_distance(a, b, subsets=1, subset_size=n, degree=degree)
+    assert found.value == pytest.approx(by_definition(a, b, degree), rel=1e-9, abs=1e-9)
+    assert found.interval is None and found.n == (n, n) and found.subset_size == n
+
+
+# Few clips go into the sums of all subsets at once; of thousands each subset is summed by itself.
+@pytest.mark.parametrize("n", [60, 2500])
+def test_subsets_are_the_seeds_and_nothing_else(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    from vidgen.bench.scores import kernel_distance as module
+
+    a, b = draw(0, n), draw(1, n, shift=0.2)
+    found = kernel_distance(a, b, subsets=7, subset_size=30, seed=5)
+    members = [module._members(5, which, n, 7, 30) for which in (0, 1)]
+    exact = [by_definition(a[members[0][:, s]], b[members[1][:, s]]) for s in range(7)]
+    assert found.value == pytest.approx(np.mean(exact), rel=1e-9)
+    assert found.standard_deviation == pytest.approx(np.std(exact, ddof=1), rel=1e-9)
+    monkeypatch.setattr(module, "_ROWS", 7)
+    assert kernel_distance(a, b, subsets=7, subset_size=30, seed=5).value == pytest.approx(found.value, rel=1e-12)
+    assert kernel_distance(a, b, subsets=7, subset_size=30, seed=6).value != found.value
+
+
+# Of sets that are alike, the jackknife's interval is too wide; of others it is as wide as it should be.
+@pytest.mark.parametrize(("shift", "narrowest", "widest"), [(0.0, 1.0, 3.5), (0.3, 0.7, 1.6)])
+def test_distance_has_no_bias_and_its_interval_holds(shift: float, narrowest: float, widest: float) -> None:
+    found = [
+        kernel_distance(draw(2 * i, 120), draw(2 * i + 1, 120, shift=shift), subsets=30, subset_size=40)
+        for i in range(40)
+    ]
+    values = np.array([one.value for one in found])
+    exact = kernel_distance(draw(1001, 2000), draw(1002, 2000, shift=shift), subsets=1, subset_size=2000).value
+    assert abs(values.mean() - exact) < 4 * values.std() / np.sqrt(len(values)) + 0.01
+    told = np.mean([one.interval.standard_error for one in found if one.interval])
+    assert narrowest < told / values.std() < widest
+    inside = np.mean([one.interval.low <= exact <= one.interval.high for one in found if one.interval])
+    assert inside > 0.85
+
+
+def test_farther_sets_are_farther() -> None:
+    values = [kernel_distance(draw(0, 400), draw(1, 400, shift=shift)).value for shift in (0.0, 0.2, 0.5, 1.0)]
+    assert values == sorted(values) and abs(values[0]) < 0.05 < values[1]
+
+
+def test_small_sets_use_half_of_their_clips_and_say_so() -> None:
+    found = kernel_distance(draw(0, 50), draw(1, 80))
+    assert found.subset_size == 25 and "50 clips" in found.warnings[0]
+    assert found.to_dict()["interval"]["low"] < found.value < found.to_dict()["interval"]["high"]
+
+
+@pytest.mark.parametrize("options", [{"subset_size": 11}, {"subset_size": 1}, {"subsets": 0}, {"degree": 0}])
+def test_numbers_out_of_range_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(options))):
+        kernel_distance(draw(0, 10), draw(1, 20), **options)
+
+
+def test_features_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(ScoreError, match="4 and 3 features"):
+        kernel_distance(draw(0, 10), draw(1, 10, 3))
+    with pytest.raises(ScoreError, match="clip 3 is not finite"):
+        kernel_distance(draw(0, 10), np.where(np.arange(10)[:, None] == 3, np.nan, draw(1, 10)))
+    with pytest.raises(ScoreError, match="1 clips"):
+        kernel_distance(draw(0, 10), draw(1, 1))
+    with pytest.raises(ScoreError, match="no features"):
+        kernel_distance(draw(0, 10), np.zeros((10, 4), np.int64))

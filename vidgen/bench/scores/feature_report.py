@@ -1,0 +1,177 @@
+"""What scoring over features found: one row a source and space, as JSON and as a table that says how to read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vidgen.bench.scores.compare import SpaceScore
+from vidgen.bench.scores.inception_score import InceptionScore
+from vidgen.bench.scores.intervals import Interval
+from vidgen.bench.scores.report import aligned, markdown_table
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureScore:
+    """The scores of one source.
+
+    Attributes:
+        name: its path as it was given. source: what it is, with hashes.
+        spaces: scores by feature space.
+        answers: of the extractor's classes, where it has any.
+        psnr: of its first videos to those of the first artifact, dB; infinite where equal; None where not compared.
+        seconds: making or reading its clips and taking their features. warnings: sentences.
+    """
+
+    name: str
+    source: Mapping[str, Any]
+    spaces: Mapping[str, SpaceScore]
+    answers: InceptionScore | None
+    psnr: float | None
+    seconds: float
+    warnings: tuple[str, ...]
+
+    @property
+    def videos_per_second(self) -> float | None:
+        """Clips a second, from latents or files to features."""
+        clips = max(score.n for score in self.spaces.values())
+        return clips / self.seconds if self.seconds else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; videos that are equal have the PSNR "equal"."""
+        return {
+            "name": self.name,
+            "source": dict(self.source),
+            "spaces": {space: score.to_dict() for space, score in self.spaces.items()},
+            "answers": None if self.answers is None else self.answers.to_dict(),
+            "psnr": "equal" if self.psnr is not None and math.isinf(self.psnr) else self.psnr,
+            "seconds": self.seconds,
+            "videos_per_second": self.videos_per_second,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureReport:
+    """The result of scoring over features.
+
+    Attributes:
+        protocol: everything two reports must agree in to compare, by space.
+        reference: what the sources were compared with.
+        scores: one for each source, in the order given. compared: videos whose pixels were compared.
+        versions: of the packages at work. seconds: in all.
+    """
+
+    protocol: Mapping[str, Mapping[str, Any]]
+    reference: Mapping[str, Any]
+    scores: tuple[FeatureScore, ...]
+    compared: int
+    versions: Mapping[str, str]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as the JSON file holds them."""
+        return {
+            "format": FORMAT,
+            "protocol": {space: dict(values) for space, values in self.protocol.items()},
+            "reference": dict(self.reference),
+            "scores": [score.to_dict() for score in self.scores],
+            "compared": self.compared,
+            "versions": dict(self.versions),
+            "seconds": self.seconds,
+        }
+
+    def rows(self) -> list[list[str]]:
+        """The cells of the table, its header first; columns that nothing fills are left out."""
+        header = [
+            "source",
+            "space",
+            "N / reference",
+            "FID",
+            "to the first",
+            "FID inf",
+            "KID x1000",
+            "precision",
+            "recall",
+        ]
+        header += ["density", "coverage", "IS", "videos/s", "PSNR dB"]
+        rows = [self._row(score, space, found) for score in self.scores for space, found in score.spaces.items()]
+        kept = [column for column in range(len(header)) if column < 4 or any(row[column] != "-" for row in rows)]
+        return [[row[column] for column in kept] for row in (header, *rows)]
+
+    def _row(self, score: FeatureScore, space: str, found: SpaceScore) -> list[str]:
+        frechet, kernel, near, infinity = found.frechet, found.kernel, found.neighbours, found.infinity
+        shares = ("precision", "recall", "density", "coverage")
+        answers = score.answers
+        return [
+            score.name,
+            space,
+            f"{found.n} / {'?' if found.reference_n is None else found.reference_n}",
+            _value(frechet.value, frechet.interval),
+            "-" if found.delta is None else _value(found.delta, found.delta_interval, sign=True),
+            "-" if infinity is None else _value(infinity.value, infinity.interval),
+            "-" if kernel is None else _value(1000 * kernel.value, kernel.interval, scale=1000),
+            *("-" if near is None else f"{getattr(near, name):.3f}" for name in shares),
+            "-" if answers is None else _value(answers.value, answers.interval),
+            "-" if score.videos_per_second is None else f"{score.videos_per_second:.1f}",
+            _decibels(score.psnr),
+        ]
+
+    def table(self) -> str:
+        """The table and how to read it, for a console."""
+        return "\n".join([self._title(), *aligned(self.rows()), "", *self.notes()])
+
+    def markdown(self) -> str:
+        """The same as a Markdown document."""
+        notes = (f"- {note}" for note in self.notes())
+        return "\n".join(["# Scores", "", self._title(), "", *markdown_table(self.rows()), "", *notes, ""])
+
+    def notes(self) -> list[str]:
+        """What a reader must know to trust or compare the numbers, warnings last."""
+        notes = ["FID is biased by N: compare numbers of equal N on both sides alone; KID is not"]
+        spaces = [found for score in self.scores for found in score.spaces.values()]
+        if any(found.frechet.interval for found in spaces):
+            notes.append("± is 1.96 standard errors of a bootstrap over the scored clips; the reference stays as it is")
+        if sum(score.source.get("kind") == "engine" for score in self.scores) > 1:
+            notes.append("artifacts had the same latents: the ± of a difference is that of pairs, and far narrower")
+        if any(score.psnr is not None for score in self.scores):
+            notes.append(f"PSNR: of {self.compared} videos to the same ones of the first artifact, as 8 bits")
+        warned = [(score.name, warning) for score in self.scores for warning in self._warnings(score)]
+        for warning in dict.fromkeys(text for _, text in warned):
+            names = [name for name, text in warned if text == warning]
+            of = "" if len(names) == len(self.scores) else f"{', '.join(names)}: "
+            notes.append(f"warning: {of}{warning}")
+        return notes
+
+    def _warnings(self, score: FeatureScore) -> list[str]:
+        several = len(score.spaces) > 1
+        found = [
+            f"{space}: {warning}" if several else warning
+            for space, scores in score.spaces.items()
+            for warning in scores.warnings
+        ]
+        return list(dict.fromkeys([*score.warnings, *found, *(score.answers.warnings if score.answers else ())]))
+
+    def _title(self) -> str:
+        label = next(iter(self.protocol.values()))
+        sha = str(label.get("weight_sha256", ""))[:12]
+        frames = "all" if label.get("frames") is None else label["frames"]
+        hashed = f" ({sha})" if sha else ""
+        against = f"reference {self.reference.get('path')}"
+        return f"protocol {label['protocol']}, {frames} frames, extractor {label['extractor']}{hashed}, {against}"
+
+
+def _value(value: float, interval: Interval | None, *, scale: float = 1.0, sign: bool = False) -> str:
+    digits = 4 if abs(value) < 1 else 3 if abs(value) < 100 else 1
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text if interval is None else f"{text} ± {1.96 * interval.standard_error * scale:.{digits}f}"
+
+
+def _decibels(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "equal" if math.isinf(value) else f"{value:.1f}"

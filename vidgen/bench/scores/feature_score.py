@@ -1,0 +1,244 @@
+"""`vidgen score` over features: sources against a reference, artifacts on the same latents, one pass each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidgen._files import write_json
+from vidgen.bench.environment import versions
+from vidgen.bench.scores.bootstrap import FrechetBootstrap
+from vidgen.bench.scores.cache import content_key, statistics_folder
+from vidgen.bench.scores.clip_sources import ClipSource, EngineClips
+from vidgen.bench.scores.compare import Comparison, SpaceScore, psnr
+from vidgen.bench.scores.extractors.base import Extractor
+from vidgen.bench.scores.feature_report import FeatureReport, FeatureScore
+from vidgen.bench.scores.feature_settings import FeatureScoreSettings
+from vidgen.bench.scores.feature_sources import open_source
+from vidgen.bench.scores.feature_statistics import Progress, Run, label, opened
+from vidgen.bench.scores.frechet import FrechetSide
+from vidgen.bench.scores.protocols import describe, make_protocol
+from vidgen.bench.scores.ranks import Ranks, join_ranks
+from vidgen.bench.scores.statistics_file import OF_THE_SET, Statistics, differences, read_statistics, write_statistics
+from vidgen.bench.scores.tally import Tally
+from vidgen.bench.scores.writable import check_writable
+from vidgen.errors import ScoreError, StorageError
+
+
+def score_features(
+    settings: FeatureScoreSettings, progress: Progress | None = None, *, extractor: Extractor | None = None
+) -> FeatureReport:
+    """Score artifacts, folders and stores against a reference.
+
+    Everything is checked before the first clip is made. Statistics of reference data are kept in the cache by content.
+    Under torchrun each process takes its share of the clips, and the first one compares.
+
+    Args:
+        progress: called at the start and after each part.
+        extractor: used instead of opening one; it stays open.
+
+    Raises:
+        ScoreError: the reference was made by another protocol or extractor, or clips that cannot be used.
+        VidgenError: a file cannot be used.
+        KeyboardInterrupt: Ctrl-C; what was done of a source is kept in the cache for ``resume``.
+    """
+    start = time.perf_counter()
+    if settings.out is not None:
+        check_writable(settings.out)
+    assert settings.reference is not None
+    files = _reference_files(settings.reference)
+    stored = {space: read_statistics(path) for space, path in files.items()}
+    known = next(iter(stored.values())).protocol if stored else {}
+    with join_ranks() as ranks, opened(settings, extractor, ranks, known.get("extractor")) as network:
+        frames = settings.frames or known.get("frames")
+        protocol = make_protocol(settings.protocol, frames).for_extractor(network)
+        labels = {space: describe(protocol, network, space) for space in network.spaces}
+        stored = _fitting(stored, labels, settings.reference)
+        scoring = _Scoring(settings, Run(settings, protocol, network, ranks), progress)
+        paths = [*settings.engines, *settings.videos]
+        sources = [open_source(path, protocol, settings, ranks.device(settings.device)) for path in paths]
+        if not stored:
+            whole = replace(settings, n=settings.n if _is_engine(settings.reference) else None, split="all")
+            reference_source = open_source(settings.reference, protocol, whole, ranks.device(settings.device))
+            stored, facts = scoring.reference(reference_source)
+        else:
+            facts = {"path": str(settings.reference), "data": dict(known.get("data") or {})}
+        scores = scoring.all(sources, stored, str(settings.reference))
+        report = ranks.share(
+            FeatureReport(
+                protocol={space: labels[space] for space in stored},
+                reference=facts,
+                scores=tuple(scores),
+                compared=scoring.compared,
+                versions=versions(),
+                seconds=time.perf_counter() - start,
+            )
+            if ranks.leads
+            else None
+        )
+        if settings.out is not None and ranks.leads:
+            write_json(settings.out, report.to_dict())
+    return report
+
+
+def _is_engine(path: Path) -> bool:
+    return path.is_file()
+
+
+def _reference_files(path: Path) -> dict[str, Path]:
+    """Space -> statistics file of a reference that is one, or several as `vidgen stats` names them; else empty."""
+    if path.suffix != ".npz":
+        return {}
+    if path.exists() or not path.parent.is_dir():
+        return {"": path}
+    found = [each for each in path.parent.iterdir() if each.name.startswith(f"{path.stem}-") and each.suffix == ".npz"]
+    return {each.stem[len(path.stem) + 1 :]: each for each in sorted(found)} or {"": path}
+
+
+def _fitting(
+    stored: Mapping[str, Statistics], labels: Mapping[str, Mapping[str, Any]], path: Path
+) -> dict[str, Statistics]:
+    """The statistics by the extractor's spaces.
+
+    Raises:
+        ScoreError: they were made by another protocol or extractor; it says in what they differ.
+    """
+    fitting = {}
+    for name, statistics in stored.items():
+        space = str(statistics.protocol.get("space") or name or next(iter(labels)))
+        made, wanted = dict(statistics.protocol), labels.get(space, next(iter(labels.values())))
+        different = differences(made, wanted, ignored=OF_THE_SET) if made else []
+        if different:
+            raise ScoreError(
+                f"cannot score against {path}",
+                seen="it differs in " + "; ".join(different),
+                cause="it was made by another protocol or extractor than is asked for now (the second value)",
+                fix=f"give the options it was made with, or make it again: vidgen stats DATA -o {path}",
+            )
+        fitting[space] = statistics
+    return fitting
+
+
+@dataclass
+class _Scoring:
+    """The sources of one call, one after the other."""
+
+    settings: FeatureScoreSettings
+    run: Run
+    progress: Progress | None
+    compared: int = 0
+    _first_videos: NDArray[np.uint8] | None = None
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.run.ranks
+
+    def reference(self, source: ClipSource) -> tuple[dict[str, Statistics], dict[str, Any]]:
+        """The statistics of reference data, from the cache where they are; empty in all processes but the first."""
+        labels = {space: label(self.run.protocol, self.run.extractor, space, source) for space in self._spaces}
+        files = {space: statistics_folder() / f"{content_key(values)}.npz" for space, values in labels.items()}
+        found = _cached(files, labels) if self.ranks.leads else {}
+        cached = self.ranks.share(bool(found) if self.ranks.leads else None)
+        facts = {**source.facts(), "cached": cached}
+        if cached:
+            return found, facts
+        tally = self._taken(source, keep_features=True)
+        if tally is None:
+            return {}, facts
+        made = {space: tally.statistics(space, labels[space]) for space in self._spaces}
+        with contextlib.suppress(StorageError):  # a cache that cannot be written costs time, nothing else
+            for space, path in files.items():
+                write_statistics(path, made[space])
+        return made, facts
+
+    @property
+    def _spaces(self) -> tuple[str, ...]:
+        return self.run.extractor.spaces
+
+    def all(self, sources: list[ClipSource], reference: Mapping[str, Statistics], name: str) -> list[FeatureScore]:
+        """The scores of all sources; empty in all processes but the first."""
+        reference = reference if self.ranks.leads else {}
+        sides: dict[str, FrechetSide] = {space: statistics.side() for space, statistics in reference.items()}
+        scores: list[FeatureScore] = []
+        first: dict[str, FrechetBootstrap] = {}
+        for source in sources:
+            tally = self._taken(source, keep_features=self.settings.features)
+            if tally is None:
+                continue
+            say = partial(self._say, source)
+            comparison = Comparison(self.settings.replicates, self.settings.seed, self.settings.infinity, say)
+            spaces: dict[str, SpaceScore] = {}
+            for space, statistics in reference.items():
+                values = label(self.run.protocol, self.run.extractor, space, source)
+                scored = tally.statistics(space, values)
+                pair = (source.name, name)
+                spaces[space] = comparison.space(scored, statistics, sides[space], first.get(space), pair)
+                first.setdefault(space, spaces[space].frechet)
+            answers = comparison.answers(tally.all_logits(), tally.positions)
+            decibels, seconds = self._psnr(source), tally.seconds
+            scores.append(
+                FeatureScore(source.name, source.facts(), spaces, answers, decibels, seconds, tuple(source.warnings))
+            )
+        return scores
+
+    def _say(self, source: ClipSource, what: str) -> None:
+        if self.progress:
+            self.progress(source.clips, source.clips, f"{source.name}: {what}")
+
+    def _taken(self, source: ClipSource, *, keep_features: bool) -> Tally | None:
+        """The tally of a source; what is unfinished is kept in the cache under what decides it."""
+        out = _state_folder() / f"{content_key(label(self.run.protocol, self.run.extractor, '', source))}.npz"
+        logits = self.run.extractor.has_logits
+        tally = self.run.take(source, out, keep_features=keep_features, logits=logits, progress=self.progress)
+        if self.ranks.leads:
+            self.run.forget(out)
+        return tally
+
+    def _psnr(self, source: ClipSource) -> float | None:
+        """Of the first videos of an artifact to those of the first artifact."""
+        count = min(self.settings.compared, source.clips)
+        if not isinstance(source, EngineClips) or not count or len(self.settings.engines) < 2:
+            return None
+        self._say(source, "pixels")
+        videos = source.first_videos(count)
+        if self._first_videos is None:
+            self._first_videos, self.compared = videos, count
+            return None
+        return psnr(self._first_videos, videos) if self._first_videos.shape == videos.shape else None
+
+
+def _cached(files: Mapping[str, Path], labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Statistics]:
+    """Statistics that an earlier run kept, if all are whole; a damaged file counts as none."""
+    found = {}
+    for space, path in files.items():
+        try:
+            statistics = read_statistics(path) if path.exists() else None
+        except ScoreError:
+            statistics = None
+        if statistics is None or dict(statistics.protocol) != labels[space] or statistics.missing:
+            return {}
+        found[space] = statistics
+    return found
+
+
+def _state_folder() -> Path:
+    """Where unfinished runs of scores are kept: the cache, or the folder of temporary files where it is read-only."""
+    import tempfile
+
+    folder = statistics_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.gettempdir())
