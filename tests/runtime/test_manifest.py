@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -198,7 +199,5 @@ def test_any_damage_to_a_manifest_is_read_or_refused(plan: Path, data: st.DataOb
 def test_damaged_bytes_are_read_or_refused(plan: Path, at: int, bytes_: bytes) -> None:
     text = json.dumps(_whole(sha256(plan)).to_dict()).encode()
     manifest_path(plan).write_bytes(text[:at] + bytes_ + text[at + len(bytes_) :])
-    try:
+    with contextlib.suppress(ArtifactError):
         read_manifest(plan)
-    except ArtifactError:
-        pass

@@ -259,6 +259,8 @@ def read_manifest(artifact: str | Path) -> Manifest:
         )
     try:
         manifest = Manifest.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        if not manifest.sha256:
+            raise ValueError("sha256 is empty, expected that of the artifact")
     except (OSError, ValueError, RecursionError, SettingsError) as error:
         told = f"{error.what}: {error.seen}" if isinstance(error, SettingsError) else str(error)
         raise ArtifactError(

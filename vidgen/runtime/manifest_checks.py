@@ -27,8 +27,7 @@ def check_manifest(manifest: Manifest) -> None:
     _need(manifest.fps > 0, "fps", manifest.fps, "above 0")
     for name in ("step", "opset"):
         _at_least(0, name, getattr(manifest, name))
-    _digest("sha256", manifest.sha256)
-    for name in ("onnx_sha256", "checkpoint_sha256"):
+    for name in ("sha256", "onnx_sha256", "checkpoint_sha256"):
         if getattr(manifest, name):
             _digest(name, getattr(manifest, name))
     _one_of(("", "cpu", "tensorrt"), "lowering", manifest.lowering)

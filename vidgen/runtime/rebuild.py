@@ -63,7 +63,9 @@ def rebuild_with(
 
 def _aim(words: list[str], artifact: Path) -> None:
     """Let an export write this file: -o names the .onnx of an engine that --engine names, or either one alone."""
-    names: dict[str, str] = {option: words[words.index(option) + 1] for option in ("-o", "--engine") if option in words[:-1]}
+    names: dict[str, str] = {
+        option: words[words.index(option) + 1] for option in ("-o", "--engine") if option in words[:-1]
+    }
     own, other, suffix = ("--engine", "-o", ".onnx") if artifact.suffix == ".plan" else ("-o", "--engine", ".plan")
     if "--engine" not in names:
         own = "-o"
