@@ -73,7 +73,7 @@ def test_the_command_in_the_manifest_makes_the_engine_again(checkpoint, tmp_path
 
 
 FORMS = [
-    pytest.param({}, "inlined", True, id="custom"),
+    pytest.param({}, "inlined", True, id="custom", marks=pytest.mark.slow),
     pytest.param({"sepconv": "standard"}, "inlined", False, id="standard", marks=pytest.mark.slow),
     pytest.param({"sepconv": "plugin"}, "python", True, id="plugin"),
 ]

@@ -99,7 +99,7 @@ def _polygraphy(*words):
     return done.stdout
 
 
-@pytest.mark.parametrize("kind", ["g3an", "g3an half", "twostreamvan half"])
+@pytest.mark.parametrize("kind", ["g3an", "g3an half", pytest.param("twostreamvan half", marks=pytest.mark.slow)])
 def test_polygraphy_inspects_and_sanitises_our_files(checkpoint, actor_checkpoint, tmp_path, kind):
     pytest.importorskip("onnx_graphsurgeon")
     from vidgen.runtime.sampler import Sampler

@@ -1,0 +1,129 @@
+"""Do the scores put sets in an order that makes sense? Real, trained, untrained, half precision, and known damages.
+
+    python benchmarks/score_damages.py --checkpoint runs/small/g3an.safetensors --write docs/scores.md
+
+Real clips are the built-in faces: one half is the reference, the other half is scored, as it is and damaged: blurred,
+each video frozen at its first frame, its frames shuffled, H.264 at CRF 40. Generated ones come from a checkpoint, its
+half-precision file and an untrained network of the same sizes, all on the same latents. Fréchet distances by
+EfficientNet's appearance and motion features, and by a classifier's if one is given, each with a 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from vidgen._files import atomic_file
+from vidgen.bench.scores.bootstrap import frechet_bootstrap
+from vidgen.bench.scores.extractors import open_extractor
+from vidgen.bench.scores.frechet import FrechetSide
+from vidgen.bench.scores.protocols import codec
+from vidgen.data.store import ClipStore
+from vidgen.data.synthetic import SyntheticSettings, synthesize
+from vidgen.export import ExportSettings, export
+from vidgen.models.checkpoint import CheckpointInfo, load_generator, save_checkpoint
+from vidgen.runtime.sampler import Sampler
+
+Clips = NDArray[np.uint8]
+FRAMES = 16
+BEGIN, END = "<!-- table: python benchmarks/score_damages.py -->", "<!-- end of table -->"
+
+
+def real(folder: Path, count: int) -> Clips:
+    """The middle frames of drawn faces."""
+    synthesize(SyntheticSettings(kind="faces", out=folder / "faces", clips=count))
+    store = ClipStore.open(folder / "faces")
+    clips = [np.asarray(store.frames(index)) for index in range(len(store))]
+    return np.stack([clip[(len(clip) - FRAMES) // 2 :][:FRAMES] for clip in clips])
+
+
+def damaged(clips: Clips) -> Iterator[tuple[str, Clips]]:
+    """The same clips with one thing wrong."""
+
+    def blurred(frame: Clips) -> Clips:
+        return np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(1.5)))
+
+    yield "real, blurred (1.5 pixels)", np.stack([np.stack([blurred(frame) for frame in clip]) for clip in clips])
+    yield "real, frozen", np.repeat(clips[:, :1], FRAMES, axis=1)
+    order = np.random.default_rng(0)
+    yield "real, frames shuffled", np.stack([clip[order.permutation(FRAMES)] for clip in clips])
+    before, codec.CRF = codec.CRF, 40
+    try:
+        yield "real, H.264 at CRF 40", np.stack([codec.h264_round_trip(clip) for clip in clips])
+    finally:
+        codec.CRF = before
+
+
+def generated(folder: Path, checkpoint: Path, count: int) -> Iterator[tuple[str, Clips]]:
+    """Videos of the checkpoint, of its half-precision file, and of a network that never learnt."""
+    import torch
+
+    half = folder / "half.onnx"
+    export(ExportSettings(checkpoint, folder / "full.onnx"))
+    export(ExportSettings(checkpoint, half, fp16=True))
+    trained, info = load_generator(checkpoint)
+    torch.manual_seed(0)
+    untrained = type(trained)(info.config)
+    save_checkpoint(folder / "untrained.safetensors", untrained.state_dict(), CheckpointInfo(info.model, info.config))
+    artifacts = {"trained": folder / "full.onnx", "trained, half precision": half}
+    for name, artifact in {**artifacts, "untrained": folder / "untrained.safetensors"}.items():
+        with Sampler.open(artifact) as sampler:
+            yield name, sampler.sample(count, frames=FRAMES)
+
+
+def main() -> None:
+    """Print the table, or put it into a page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a trained G3AN")
+    parser.add_argument("--classifier", type=Path, help="a trained classifier, for features of its last hidden layer")
+    parser.add_argument("-n", type=int, default=256, help="clips of each set")
+    parser.add_argument("--replicates", type=int, default=20)
+    parser.add_argument("--write", type=Path, help="page whose table is replaced")
+    options = parser.parse_args()
+    named = [("efficientnet-lite0", None)] + ([("classifier", options.classifier)] if options.classifier else [])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clips = real(folder, 2 * options.n)
+        first, second = clips[::2], clips[1::2]
+        extractors = [open_extractor(extractor, weights=weights) for extractor, weights in named]
+        spaces = [(one, space) for one in extractors for space in one.spaces]
+        sides = {}
+        for one in extractors:
+            for space, features in one.features(first).items():
+                sides[one.name, space] = FrechetSide.of_features(features)
+        head = [f"{one.name}, {space}" for one, space in spaces]
+        lines = [
+            f"| {options.n} clips against {options.n} real ones | {' | '.join(head)} |",
+            "|---|" + "---:|" * len(head),
+        ]
+        print("\n".join(lines))
+        for label, videos in (
+            ("real, the other half", second),
+            *generated(folder, options.checkpoint, options.n),
+            *damaged(second),
+        ):
+            cells = []
+            for one in extractors:
+                for space, features in one.features(videos).items():
+                    found = frechet_bootstrap(features, sides[one.name, space], replicates=options.replicates)
+                    spread = found.interval.high - found.value if found.interval else 0.0
+                    cells.append(f"{found.value:.3g} ± {spread:.2g}")
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+            print(lines[-1], flush=True)
+    if options.write is not None:
+        page = options.write.read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        after = rest.partition(END)[2]
+        table = "\n".join(lines)
+        with atomic_file(options.write) as partial:
+            partial.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
