@@ -30,7 +30,7 @@ def _official(folder: Path, config: G3ANConfig) -> Path:
 
 
 def _cases() -> list[object]:
-    """Small cases always; of the large ones two that people have checkpoints of, a lowering each; the rest when slow."""
+    """Small cases always; of the large ones two that people have checkpoints of, in one lowering; all when slow."""
     everyday = re.compile(r"g3an_gen_ch(8_.*|64_att_1p2d_b2t1-tensorrt|64_noatt_1p2d_b2t1-cpu)")
     return [
         pytest.param(case, lowering, marks=[] if everyday.match(f"{case}-{lowering}") else pytest.mark.slow)
