@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import types
 from collections.abc import Sequence
@@ -64,7 +65,8 @@ class _Plugin:
 
     def clone(self) -> Self:
         """Another plugin of the same K, with nothing launched yet."""
-        return type(self)(self.module, self.service, self.taps)
+        made: Self = new_plugin(self.module, self.service, self.taps)
+        return made
 
     @told
     def get_fields_to_serialize(self) -> Any:
@@ -179,7 +181,40 @@ class _Creator:
         taps = int(np.asarray(stored[TAPS_FIELD]).flat[0]) if TAPS_FIELD in stored else self.service.taps
         if taps is None:
             raise tensors.refused(f"K of {name} is not known", "the plugin was registered to run engines alone")
-        return plugin_types(self.module)[0](self.module, self.service, tensors.check_taps(taps))
+        return new_plugin(self.module, self.service, tensors.check_taps(taps))
+
+
+def new_plugin(module: ModuleType, service: Service, taps: int) -> Any:
+    """A plugin that TensorRT may be given, at an address that no earlier one had.
+
+    TensorRT deletes the C++ half of a plugin and leaves the Python half registered under its address. A plugin that
+    came to lie there later would be taken for the old one, and deleted twice: the process would abort.
+    """
+    while True:
+        plugin = plugin_types(module)[0](module, service, taps)
+        # The Python half must never delete the C++ half, which is TensorRT's now.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(plugin))
+        address = _address(plugin)
+        if address is None or address not in _taken(module):
+            break
+        # Left where it is, so that the next one lies elsewhere.
+    if address is not None:
+        _taken(module).add(address)
+    return plugin
+
+
+@functools.cache
+def _taken(module: ModuleType) -> set[int]:
+    """Addresses of all plugins a library was given in this process."""
+    return set()
+
+
+def _address(plugin: Any) -> int | None:
+    """Where the C++ half lies: the first entry of the table that pybind11 keeps behind the head of an object."""
+    if type(type(plugin)).__name__ != "pybind11_type":
+        return None
+    table = ctypes.c_size_t.from_address(id(plugin) + object.__basicsize__).value
+    return ctypes.c_size_t.from_address(table).value
 
 
 @functools.cache
