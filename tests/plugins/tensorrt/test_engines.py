@@ -6,7 +6,7 @@ import pytest
 from plugins.tensorrt.models import SIZE, TARGETS, build, loop_model, node_model, node_shapes
 
 from vidgen.errors import OperatorError, VidgenError
-from vidgen.plugins.sepconv_trt.tensorrt import prepare
+from vidgen.plugins.sepconv_trt.tensorrt import prepare, python_plugin
 
 
 def has_plugin(plan: bytes) -> bool:
@@ -106,6 +106,24 @@ def test_a_later_registration_serves_what_is_parsed_later(rtx):
     assert not second.failures
     second.close()
     assert build(rtx, node_model(9, "float16"), node_shapes(9)) is None
+
+
+def test_many_builds_in_one_process_never_meet_in_memory(rtx, monkeypatch):
+    """TensorRT deletes its half of a plugin at once, and what comes to lie there must not be taken for it."""
+    places = []
+    make = python_plugin.new_plugin
+
+    def watched(*arguments):
+        plugin = make(*arguments)
+        places.append(python_plugin._address(plugin))
+        return plugin
+
+    monkeypatch.setattr(python_plugin, "new_plugin", watched)
+    for _ in range(10):
+        with prepare(rtx, "python", taps=5, dtypes=["float32"]):
+            assert build(rtx, node_model(5), node_shapes(5))
+            assert build(rtx, node_model(7, dynamic=True), node_shapes(7)) is None
+    assert None not in places and len(set(places)) == len(places) > 40
 
 
 def test_a_library_that_is_missing_or_no_library_is_told(rtx, tmp_path, monkeypatch):

@@ -17,8 +17,8 @@ from plugins.cuda.emulation.emulator import Emulator
 from plugins.tensorrt import native
 
 from vidgen.errors import BackendError, OperatorError
-from vidgen.plugins.sepconv_trt.geometry import ARGUMENTS, SCALARS, Launch, Plan
-from vidgen.plugins.sepconv_trt.tensorrt import prepare, tensors
+from vidgen.plugins.sepconv_trt.geometry import ARGUMENTS, SCALARS, Launch, Plan, launch_geometry
+from vidgen.plugins.sepconv_trt.tensorrt import prepare, python_plugin, tensors
 from vidgen.plugins.sepconv_trt.tensorrt.kernels import Kernels
 from vidgen.plugins.sepconv_trt.tensorrt.python_plugin import Service, plugin_types
 
@@ -233,7 +233,26 @@ def test_the_cubin_is_compiled_once_and_kept(monkeypatch, tmp_path):
     (kept,) = (tmp_path / "kernels").glob("vidgen_sepconv_forward_k5_float32_c3-sm_89-*.cubin")
     assert kept.read_bytes() == image
     monkeypatch.setattr("vidgen.plugins.sepconv_trt.tensorrt.kernels.compile_kernel", None)
-    Kernels(cuda).load(Case("forward", "float32", 5, 2, 3, 9, 17).plan) if hasattr(Case, "plan") else None
+    Kernels(cuda).load(launch_geometry("forward", 2, 3, 9, 17, 5, "float32").plan)
+    assert cuda.loaded == [image, image]
+
+
+def test_no_plugin_lies_where_an_earlier_one_lay(monkeypatch):
+    """TensorRT would take it for the earlier one, and delete it twice."""
+    module, service = native.make_module(), Service(5, ("float32",), None)
+    places, made = iter([1, 2, 1, 2, 3, 3, 4]), []
+    monkeypatch.setattr(python_plugin, "_address", lambda plugin: made.append(plugin) or next(places))
+    first = python_plugin.new_plugin(module, service, 5)
+    assert made == [first]
+    made.clear()
+    second = first.clone()
+    assert made == [second]
+    made.clear()
+    third = second.clone()
+    assert len(made) == 3 and made[-1] is third
+    made.clear()
+    fourth = third.attach_to_context(None)
+    assert len(made) == 2 and made[-1] is fourth
 
 
 def test_two_devices_in_one_process_keep_their_own(monkeypatch):
