@@ -87,8 +87,11 @@ def test_another_installation_of_that_name_is_not_taken_for_it(tmp_path):
     assert run(tmp_path / "cache", LD_LIBRARY_PATH=str(tmp_path)) == "parsed True\n"
 
 
-def test_classic_tensorrt_needs_none():
+def test_classic_tensorrt_needs_none(monkeypatch):
+    looked_for = []
+    monkeypatch.setattr(shim, "_loaded_library", looked_for.append)
     shim.make_alias(ModuleType("tensorrt"))
+    assert not looked_for
 
 
 def _rtx() -> ModuleType:
