@@ -4,13 +4,15 @@
 
 Real clips are the built-in faces: one half is the reference, the other half is scored, as it is and damaged: blurred,
 each video frozen at its first frame, its frames shuffled, H.264 at CRF 40. Generated ones come from a checkpoint, its
-half-precision file and an untrained network of the same sizes, all on the same latents. Fréchet distances by
-EfficientNet's appearance and motion features, and by a classifier's if one is given, each with a 95 % interval.
+half-precision file and an untrained network of the same sizes, all on the same latents; the checkpoint's videos are
+damaged too. Fréchet distances by EfficientNet's appearance and motion features, and by those of a classifier if one is
+given, each with a 95 % interval.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from vidgen._files import atomic_file
-from vidgen.bench.scores.bootstrap import frechet_bootstrap
+from vidgen.bench.scores.bootstrap import FrechetBootstrap, frechet_bootstrap
 from vidgen.bench.scores.extractors import open_extractor
 from vidgen.bench.scores.frechet import FrechetSide
+from vidgen.bench.scores.intervals import Interval
 from vidgen.bench.scores.protocols import codec
 from vidgen.data.store import ClipStore
 from vidgen.data.synthetic import SyntheticSettings, synthesize
@@ -32,6 +35,7 @@ from vidgen.runtime.sampler import Sampler
 
 Clips = NDArray[np.uint8]
 FRAMES = 16
+HALF = "trained, half precision"
 BEGIN, END = "<!-- table: python benchmarks/score_damages.py -->", "<!-- end of table -->"
 
 
@@ -43,19 +47,19 @@ def real(folder: Path, count: int) -> Clips:
     return np.stack([clip[(len(clip) - FRAMES) // 2 :][:FRAMES] for clip in clips])
 
 
-def damaged(clips: Clips) -> Iterator[tuple[str, Clips]]:
+def damaged(clips: Clips, whose: str) -> Iterator[tuple[str, Clips]]:
     """The same clips with one thing wrong."""
 
     def blurred(frame: Clips) -> Clips:
         return np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(1.5)))
 
-    yield "real, blurred (1.5 pixels)", np.stack([np.stack([blurred(frame) for frame in clip]) for clip in clips])
-    yield "real, frozen", np.repeat(clips[:, :1], FRAMES, axis=1)
+    yield f"{whose}, blurred (1.5 pixels)", np.stack([np.stack([blurred(frame) for frame in clip]) for clip in clips])
+    yield f"{whose}, frozen", np.repeat(clips[:, :1], FRAMES, axis=1)
     order = np.random.default_rng(0)
-    yield "real, frames shuffled", np.stack([clip[order.permutation(FRAMES)] for clip in clips])
+    yield f"{whose}, frames shuffled", np.stack([clip[order.permutation(FRAMES)] for clip in clips])
     before, codec.CRF = codec.CRF, 40
     try:
-        yield "real, H.264 at CRF 40", np.stack([codec.h264_round_trip(clip) for clip in clips])
+        yield f"{whose}, H.264 at CRF 40", np.stack([codec.h264_round_trip(clip) for clip in clips])
     finally:
         codec.CRF = before
 
@@ -71,10 +75,57 @@ def generated(folder: Path, checkpoint: Path, count: int) -> Iterator[tuple[str,
     torch.manual_seed(0)
     untrained = type(trained)(info.config)
     save_checkpoint(folder / "untrained.safetensors", untrained.state_dict(), CheckpointInfo(info.model, info.config))
-    artifacts = {"trained": folder / "full.onnx", "trained, half precision": half}
-    for name, artifact in {**artifacts, "untrained": folder / "untrained.safetensors"}.items():
+    artifacts = {
+        "trained": folder / "full.onnx",
+        HALF: half,
+        "untrained": folder / "untrained.safetensors",
+    }
+    for name, artifact in artifacts.items():
         with Sampler.open(artifact) as sampler:
-            yield name, sampler.sample(count, frames=FRAMES)
+            videos = sampler.sample(count, frames=FRAMES)
+        yield name, videos
+        if name == "trained":
+            yield from damaged(videos, name)
+
+
+def rows(folder: Path, options: argparse.Namespace) -> Iterator[str]:
+    """The lines of the table, each as soon as it is known."""
+    named = [("efficientnet-lite0", None)] + ([("classifier", options.classifier)] if options.classifier else [])
+    clips = real(folder, 2 * options.n)
+    extractors = [open_extractor(extractor, weights=weights) for extractor, weights in named]
+    spaces = [(one.name, space) for one in extractors for space in one.spaces]
+    sides = {
+        (one.name, space): FrechetSide.of_features(features)
+        for one in extractors
+        for space, features in one.features(clips[::2]).items()
+    }
+    head = [f"{name}, {space}" if name != "classifier" else name for name, space in spaces]
+    yield f"| {options.n} clips against {options.n} real ones | {' | '.join(head)} |"
+    yield "|---|" + "---:|" * len(head)
+    second = clips[1::2]
+    sets = itertools.chain(
+        [("real, the other half", second)],
+        damaged(second, "real"),
+        generated(folder, options.checkpoint, options.n),
+    )
+    trained: dict[tuple[str, str], FrechetBootstrap] = {}
+    for label, videos in sets:
+        cells = []
+        for one in extractors:
+            for space, features in one.features(videos).items():
+                found = frechet_bootstrap(features, sides[one.name, space], replicates=options.replicates)
+                cells.append(_with_spread(found.value, found.interval))
+                if label == "trained":
+                    trained[one.name, space] = found
+                elif label == HALF:
+                    difference, interval = found.minus(trained[one.name, space])
+                    cells[-1] += f"; {_with_spread(difference, interval, '+')} to trained"
+        yield f"| {label} | {' | '.join(cells)} |"
+
+
+def _with_spread(value: float, interval: Interval | None, sign: str = "") -> str:
+    text = f"{value:{sign}.3g}"
+    return text if interval is None else f"{text} ± {1.96 * interval.standard_error:.2g}"
 
 
 def main() -> None:
@@ -86,36 +137,11 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--write", type=Path, help="page whose table is replaced")
     options = parser.parse_args()
-    named = [("efficientnet-lite0", None)] + ([("classifier", options.classifier)] if options.classifier else [])
+    lines = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        clips = real(folder, 2 * options.n)
-        first, second = clips[::2], clips[1::2]
-        extractors = [open_extractor(extractor, weights=weights) for extractor, weights in named]
-        spaces = [(one, space) for one in extractors for space in one.spaces]
-        sides = {}
-        for one in extractors:
-            for space, features in one.features(first).items():
-                sides[one.name, space] = FrechetSide.of_features(features)
-        head = [f"{one.name}, {space}" for one, space in spaces]
-        lines = [
-            f"| {options.n} clips against {options.n} real ones | {' | '.join(head)} |",
-            "|---|" + "---:|" * len(head),
-        ]
-        print("\n".join(lines))
-        for label, videos in (
-            ("real, the other half", second),
-            *generated(folder, options.checkpoint, options.n),
-            *damaged(second),
-        ):
-            cells = []
-            for one in extractors:
-                for space, features in one.features(videos).items():
-                    found = frechet_bootstrap(features, sides[one.name, space], replicates=options.replicates)
-                    spread = found.interval.high - found.value if found.interval else 0.0
-                    cells.append(f"{found.value:.3g} ± {spread:.2g}")
-            lines.append(f"| {label} | {' | '.join(cells)} |")
-            print(lines[-1], flush=True)
+        for line in rows(Path(name), options):
+            lines.append(line)
+            print(line, flush=True)
     if options.write is not None:
         page = options.write.read_text(encoding="utf-8")
         before, _, rest = page.partition(BEGIN)
