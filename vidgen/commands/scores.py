@@ -121,6 +121,12 @@ def score(
         int | None, option("Resamplings behind intervals (50; twostreamvan 1000; 0: none).", "--replicates")
     ] = None,
     infinity: Annotated[bool, option("Also the FID of infinitely many videos.", "--infinity")] = False,
+    disentanglement: Annotated[
+        str | None,
+        option(
+            "AxM: also judge a grid of A appearances x M motions of each artifact, e.g. 16x16.", "--disentanglement"
+        ),
+    ] = None,
     compared: Annotated[
         int | None, option("Videos compared by PSNR with the first artifact's (64).", "--compared")
     ] = None,

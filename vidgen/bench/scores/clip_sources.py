@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from operator import floordiv, mod
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,27 @@ class EngineClips(ClipSource):
             "frames_made": self._frames,
         }
 
+    @property
+    def manifest(self) -> Manifest:
+        """Of the artifact."""
+        return self._manifest
+
     def read(self, parts: Sequence[Sequence[int]]) -> Iterator[Sequence[Clip]]:
         """See :meth:`ClipSource.read`."""
+        return self._made(parts, lambda part: Request(part, None, self._seed, self._labels, self._frames))
+
+    def read_grid(self, parts: Sequence[Sequence[int]], columns: int) -> Iterator[Sequence[Clip]]:
+        """The same of a grid: position r * columns + c is a video of appearance r with motion (and class) c."""
+
+        def request(part: Sequence[int]) -> Request:
+            rows, motions = ([each(position, columns) for position in part] for each in (floordiv, mod))
+            return Request(rows, motions, self._seed, self._labels, self._frames)
+
+        return self._made(parts, request)
+
+    def _made(
+        self, parts: Sequence[Sequence[int]], request: Callable[[Sequence[int]], Request]
+    ) -> Iterator[Sequence[Clip]]:
         together = self._protocol.range == "batch-minmax"
         with Sampler(
             self._open(), batch=self._batch, range=self._protocol.range, group=self._protocol.batch
@@ -117,7 +137,7 @@ class EngineClips(ClipSource):
             every = [index for part in parts for index in part]
             # A group that is normalised together is asked for together; else the device gets full batches.
             asked = parts if together else [every[at : at + sampler.unit] for at in range(0, len(every), sampler.unit)]
-            requests = (Request(part, None, self._seed, self._labels, self._frames) for part in asked)
+            requests = (request(part) for part in asked)
             made = (rendered.videos for rendered in sampler.stream(requests))
             yield from (list(rows) for rows in _regrouped(made, [len(part) for part in parts]))
 

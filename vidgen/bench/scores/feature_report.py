@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidgen.bench.scores.compare import SpaceScore
+from vidgen.bench.scores.disentanglement import Disentanglement
+from vidgen.bench.scores.figure_tables import (
+    disentanglement_notes,
+    disentanglement_rows,
+    temporal_notes,
+    temporal_rows,
+)
 from vidgen.bench.scores.inception_score import InceptionScore
 from vidgen.bench.scores.intervals import Interval
 from vidgen.bench.scores.report import aligned, markdown_table
+from vidgen.bench.scores.temporal_consistency import TemporalConsistency
 
 FORMAT = 1
 
@@ -25,6 +33,7 @@ class FeatureScore:
         answers: of the extractor's classes, where it has any.
         psnr: of its first videos to those of the first artifact, dB; infinite where equal; None where not compared.
         seconds: making or reading its clips and taking their features. warnings: sentences.
+        temporal: temporal consistency, of an extractor that sees single frames. disentangled: where it was asked for.
     """
 
     name: str
@@ -34,6 +43,8 @@ class FeatureScore:
     psnr: float | None
     seconds: float
     warnings: tuple[str, ...]
+    temporal: TemporalConsistency | None = None
+    disentangled: Disentanglement | None = None
 
     @property
     def videos_per_second(self) -> float | None:
@@ -48,6 +59,8 @@ class FeatureScore:
             "source": dict(self.source),
             "spaces": {space: score.to_dict() for space, score in self.spaces.items()},
             "answers": None if self.answers is None else self.answers.to_dict(),
+            "temporal_consistency": None if self.temporal is None else self.temporal.to_dict(),
+            "disentanglement": None if self.disentangled is None else self.disentangled.to_dict(),
             "psnr": "equal" if self.psnr is not None and math.isinf(self.psnr) else self.psnr,
             "seconds": self.seconds,
             "videos_per_second": self.videos_per_second,
@@ -64,6 +77,7 @@ class FeatureReport:
         reference: what the sources were compared with.
         scores: one for each source, in the order given. compared: videos whose pixels were compared.
         versions: of the packages at work. seconds: in all.
+        reference_temporal: temporal consistency of the reference; None where its statistics say nothing of frames.
     """
 
     protocol: Mapping[str, Mapping[str, Any]]
@@ -72,13 +86,15 @@ class FeatureReport:
     compared: int
     versions: Mapping[str, str]
     seconds: float
+    reference_temporal: TemporalConsistency | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as the JSON file holds them."""
+        real = self.reference_temporal
         return {
             "format": FORMAT,
             "protocol": {space: dict(values) for space, values in self.protocol.items()},
-            "reference": dict(self.reference),
+            "reference": {**self.reference, "temporal_consistency": None if real is None else real.to_dict()},
             "scores": [score.to_dict() for score in self.scores],
             "compared": self.compared,
             "versions": dict(self.versions),
@@ -121,14 +137,28 @@ class FeatureReport:
             _decibels(score.psnr),
         ]
 
+    def more_rows(self) -> list[list[list[str]]]:
+        """The cells of the tables under the first, each with its header: temporal consistency, disentanglement."""
+        temporal = [(score.name, score.temporal) for score in self.scores]
+        if any(found for _, found in temporal):
+            temporal.append((f"reference {self._reference}", self.reference_temporal))
+        tables = (temporal_rows(temporal), disentanglement_rows([(one.name, one.disentangled) for one in self.scores]))
+        return [rows for rows in tables if rows]
+
+    @property
+    def _reference(self) -> str:
+        return str(self.reference.get("path"))
+
     def table(self) -> str:
-        """The table and how to read it, for a console."""
-        return "\n".join([self._title(), *aligned(self.rows()), "", *self.notes()])
+        """The tables and how to read them, for a console."""
+        tables = [line for rows in (self.rows(), *self.more_rows()) for line in (*aligned(rows), "")]
+        return "\n".join([self._title(), *tables, *self.notes()])
 
     def markdown(self) -> str:
         """The same as a Markdown document."""
         notes = (f"- {note}" for note in self.notes())
-        return "\n".join(["# Scores", "", self._title(), "", *markdown_table(self.rows()), "", *notes, ""])
+        tables = [line for rows in (self.rows(), *self.more_rows()) for line in (*markdown_table(rows), "")]
+        return "\n".join(["# Scores", "", self._title(), "", *tables, *notes, ""])
 
     def notes(self) -> list[str]:
         """What a reader must know to trust or compare the numbers, warnings last."""
@@ -140,6 +170,10 @@ class FeatureReport:
             notes.append("artifacts had the same latents: the ± of a difference is that of pairs, and far narrower")
         if any(score.psnr is not None for score in self.scores):
             notes.append(f"PSNR: of {self.compared} videos to the same ones of the first artifact, as 8 bits")
+        notes += temporal_notes(
+            [(score.name, score.temporal) for score in self.scores], (self._reference, self.reference_temporal)
+        )
+        notes += disentanglement_notes([score.disentangled for score in self.scores])
         warned = [(score.name, warning) for score in self.scores for warning in self._warnings(score)]
         for warning in dict.fromkeys(text for _, text in warned):
             names = [name for name, text in warned if text == warning]
@@ -154,14 +188,16 @@ class FeatureReport:
             for space, scores in score.spaces.items()
             for warning in scores.warnings
         ]
-        return list(dict.fromkeys([*score.warnings, *found, *(score.answers.warnings if score.answers else ())]))
+        parts = (score.answers, score.temporal, score.disentangled)
+        more = [warning for part in parts if part is not None for warning in part.warnings]
+        return list(dict.fromkeys([*score.warnings, *found, *more]))
 
     def _title(self) -> str:
         label = next(iter(self.protocol.values()))
         sha = str(label.get("weight_sha256", ""))[:12]
         frames = "all" if label.get("frames") is None else label["frames"]
         hashed = f" ({sha})" if sha else ""
-        against = f"reference {self.reference.get('path')}"
+        against = f"reference {self._reference}"
         return f"protocol {label['protocol']}, {frames} frames, extractor {label['extractor']}{hashed}, {against}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,16 +20,29 @@ from vidgen.bench.scores.bootstrap import FrechetBootstrap
 from vidgen.bench.scores.cache import content_key, statistics_folder
 from vidgen.bench.scores.clip_sources import ClipSource, EngineClips
 from vidgen.bench.scores.compare import Comparison, SpaceScore, psnr
+from vidgen.bench.scores.disentanglement import Disentanglement
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.feature_report import FeatureReport, FeatureScore
 from vidgen.bench.scores.feature_settings import FeatureScoreSettings
 from vidgen.bench.scores.feature_sources import open_source
 from vidgen.bench.scores.feature_statistics import Progress, Run, label, opened
 from vidgen.bench.scores.frechet import FrechetSide
-from vidgen.bench.scores.protocols import describe, make_protocol
+from vidgen.bench.scores.grid_clips import GridClips, check_spaces, judge_grid
+from vidgen.bench.scores.intervals import REPLICATES
+from vidgen.bench.scores.protocols import ClipProtocol, describe, make_protocol
 from vidgen.bench.scores.ranks import Ranks, join_ranks
-from vidgen.bench.scores.statistics_file import OF_THE_SET, Statistics, differences, read_statistics, write_statistics
+from vidgen.bench.scores.statistics_file import (
+    OF_THE_RUN,
+    OF_THE_SET,
+    Statistics,
+    differences,
+    read_statistics,
+    without_run,
+    write_statistics,
+)
 from vidgen.bench.scores.tally import Tally
+from vidgen.bench.scores.temporal_consistency import TemporalConsistency
+from vidgen.bench.scores.temporal_statistics import temporal_of
 from vidgen.bench.scores.writable import check_writable
 from vidgen.errors import ScoreError, StorageError
 
@@ -63,16 +76,19 @@ def score_features(
         protocol = make_protocol(settings.protocol, frames).for_extractor(network)
         labels = {space: describe(protocol, network, space) for space in network.spaces}
         stored = _fitting(stored, labels, settings.reference)
+        if settings.grid:
+            check_spaces(network)
         scoring = _Scoring(settings, Run(settings, protocol, network, ranks), progress)
         paths = [*settings.engines, *settings.videos]
         sources = [open_source(path, protocol, settings, ranks.device(settings.device)) for path in paths]
+        grids = _grids(sources, settings.grid, protocol)
         if not stored:
             whole = replace(settings, n=settings.n if _is_engine(settings.reference) else None, split="all")
             reference_source = open_source(settings.reference, protocol, whole, ranks.device(settings.device))
             stored, facts = scoring.reference(reference_source)
         else:
             facts = {"path": str(settings.reference), "data": dict(known.get("data") or {})}
-        scores = scoring.all(sources, stored, str(settings.reference))
+        scores = scoring.all(sources, grids, stored, str(settings.reference))
         report = ranks.share(
             FeatureReport(
                 protocol={space: labels[space] for space in stored},
@@ -81,6 +97,7 @@ def score_features(
                 compared=scoring.compared,
                 versions=versions(),
                 seconds=time.perf_counter() - start,
+                reference_temporal=scoring.temporal(stored),
             )
             if ranks.leads
             else None
@@ -88,6 +105,15 @@ def score_features(
         if settings.out is not None and ranks.leads:
             write_json(settings.out, report.to_dict())
     return report
+
+
+def _grids(
+    sources: Sequence[ClipSource], grid: tuple[int, int] | None, protocol: ClipProtocol
+) -> list[GridClips | None]:
+    """The grid of each artifact; None of other sources, and where nobody asked."""
+    return [
+        GridClips(source, *grid, protocol) if grid and isinstance(source, EngineClips) else None for source in sources
+    ]
 
 
 def _is_engine(path: Path) -> bool:
@@ -116,7 +142,7 @@ def _fitting(
     for name, statistics in stored.items():
         space = str(statistics.protocol.get("space") or name or next(iter(labels)))
         made, wanted = dict(statistics.protocol), labels.get(space, next(iter(labels.values())))
-        different = differences(made, wanted, ignored=OF_THE_SET) if made else []
+        different = differences(made, wanted, ignored=(*OF_THE_SET, *OF_THE_RUN)) if made else []
         if different:
             raise ScoreError(
                 f"cannot score against {path}",
@@ -145,8 +171,9 @@ class _Scoring:
     def reference(self, source: ClipSource) -> tuple[dict[str, Statistics], dict[str, Any]]:
         """The statistics of reference data, from the cache where they are; empty in all processes but the first."""
         labels = {space: label(self.run.protocol, self.run.extractor, space, source) for space in self._spaces}
-        files = {space: statistics_folder() / f"{content_key(values)}.npz" for space, values in labels.items()}
-        found = _cached(files, labels) if self.ranks.leads else {}
+        keys = {space: content_key(without_run(values)) for space, values in labels.items()}
+        files = {space: statistics_folder() / f"{key}.npz" for space, key in keys.items()}
+        found = _cached(files, labels, self.run.extractor.frame_spaces) if self.ranks.leads else {}
         cached = self.ranks.share(bool(found) if self.ranks.leads else None)
         facts = {**source.facts(), "cached": cached}
         if cached:
@@ -164,31 +191,77 @@ class _Scoring:
     def _spaces(self) -> tuple[str, ...]:
         return self.run.extractor.spaces
 
-    def all(self, sources: list[ClipSource], reference: Mapping[str, Statistics], name: str) -> list[FeatureScore]:
+    def all(
+        self,
+        sources: list[ClipSource],
+        grids: list[GridClips | None],
+        reference: Mapping[str, Statistics],
+        name: str,
+    ) -> list[FeatureScore]:
         """The scores of all sources; empty in all processes but the first."""
         reference = reference if self.ranks.leads else {}
         sides: dict[str, FrechetSide] = {space: statistics.side() for space, statistics in reference.items()}
         scores: list[FeatureScore] = []
         first: dict[str, FrechetBootstrap] = {}
-        for source in sources:
+        for source, grid in zip(sources, grids, strict=True):
             tally = self._taken(source, keep_features=self.settings.features)
+            judged = self._judged(grid)
             if tally is None:
                 continue
             say = partial(self._say, source)
             comparison = Comparison(self.settings.replicates, self.settings.seed, self.settings.infinity, say)
             spaces: dict[str, SpaceScore] = {}
-            for space, statistics in reference.items():
-                values = label(self.run.protocol, self.run.extractor, space, source)
-                scored = tally.statistics(space, values)
+            statistics = {
+                space: tally.statistics(space, label(self.run.protocol, self.run.extractor, space, source))
+                for space in self._spaces
+            }
+            for space, theirs in reference.items():
                 pair = (source.name, name)
-                spaces[space] = comparison.space(scored, statistics, sides[space], first.get(space), pair)
+                spaces[space] = comparison.space(statistics[space], theirs, sides[space], first.get(space), pair)
                 first.setdefault(space, spaces[space].frechet)
             answers = comparison.answers(tally.all_logits(), tally.positions)
-            decibels, seconds = self._psnr(source), tally.seconds
             scores.append(
-                FeatureScore(source.name, source.facts(), spaces, answers, decibels, seconds, tuple(source.warnings))
+                FeatureScore(
+                    name=source.name,
+                    source=source.facts(),
+                    spaces=spaces,
+                    answers=answers,
+                    psnr=self._psnr(source),
+                    seconds=tally.seconds,
+                    warnings=self._warnings(source, grid),
+                    temporal=self.temporal(statistics),
+                    disentangled=judged,
+                )
             )
         return scores
+
+    def _warnings(self, source: ClipSource, grid: GridClips | None) -> tuple[str, ...]:
+        if grid is not None:
+            return (*source.warnings, *grid.warnings)
+        skipped = ("videos have no latents to change: --disentanglement was skipped",) if self.settings.grid else ()
+        return (*source.warnings, *skipped)
+
+    def temporal(self, statistics: Mapping[str, Statistics]) -> TemporalConsistency | None:
+        """The temporal consistency of a set, from its statistics by space."""
+        replicates = REPLICATES if self.settings.replicates else 0
+        for space in self.run.extractor.frame_spaces:
+            if space in statistics:
+                return temporal_of(statistics[space], replicates=replicates, seed=self.settings.seed)
+        return None
+
+    def _judged(self, grid: GridClips | None) -> Disentanglement | None:
+        """How disentangled the videos of a grid are; every process takes its share."""
+        if grid is None:
+            return None
+        out = self._state(grid)
+        found = judge_grid(self.run, grid, out, self.progress)
+        if self.ranks.leads:
+            self.run.forget(out)
+        return found
+
+    def _state(self, source: ClipSource) -> Path:
+        """The name that an unfinished run is kept under: what decides it."""
+        return _state_folder() / f"{content_key(label(self.run.protocol, self.run.extractor, '', source))}.npz"
 
     def _say(self, source: ClipSource, what: str) -> None:
         if self.progress:
@@ -196,7 +269,7 @@ class _Scoring:
 
     def _taken(self, source: ClipSource, *, keep_features: bool) -> Tally | None:
         """The tally of a source; what is unfinished is kept in the cache under what decides it."""
-        out = _state_folder() / f"{content_key(label(self.run.protocol, self.run.extractor, '', source))}.npz"
+        out = self._state(source)
         logits = self.run.extractor.has_logits
         tally = self.run.take(source, out, keep_features=keep_features, logits=logits, progress=self.progress)
         if self.ranks.leads:
@@ -216,15 +289,19 @@ class _Scoring:
         return psnr(self._first_videos, videos) if self._first_videos.shape == videos.shape else None
 
 
-def _cached(files: Mapping[str, Path], labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Statistics]:
-    """Statistics that an earlier run kept, if all are whole; a damaged file counts as none."""
+def _cached(
+    files: Mapping[str, Path], labels: Mapping[str, Mapping[str, Any]], frame_spaces: Sequence[str]
+) -> dict[str, Statistics]:
+    """Statistics that an earlier run kept, if all are whole; a damaged file, or one without changes, counts as none."""
     found = {}
     for space, path in files.items():
         try:
             statistics = read_statistics(path) if path.exists() else None
         except ScoreError:
             statistics = None
-        if statistics is None or dict(statistics.protocol) != labels[space] or statistics.missing:
+        if statistics is None or statistics.missing or without_run(statistics.protocol) != without_run(labels[space]):
+            return {}
+        if space in frame_spaces and statistics.changes is None:
             return {}
         found[space] = statistics
     return found

@@ -16,6 +16,8 @@ VIDEOS = 5000
 SPLITS = ("all", "train", "held-out")
 #: Videos of each artifact that are compared pixel by pixel with those of the first.
 COMPARED = 64
+#: Appearances, and motions, that a grid may have.
+GRID_SIDES = range(2, 257)
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class FeatureScoreSettings(ClipSettings):
         engines: artifacts; all get the same latents. videos: folders of videos, or clip stores.
         replicates: resamplings behind intervals; 0 gives none.
         infinity: also extrapolate the distance to infinitely many clips.
+        disentanglement: ``"AxM"``: also judge a grid of A appearances x M motions of each artifact.
         compared: videos of each artifact whose pixels are compared with the first one's; 0 compares none.
         out: JSON file to write.
     """
@@ -125,6 +128,7 @@ class FeatureScoreSettings(ClipSettings):
     videos: tuple[Path, ...] = ()
     replicates: int = REPLICATES
     infinity: bool = False
+    disentanglement: str | None = None
     compared: int = COMPARED
     out: Path | None = None
 
@@ -135,6 +139,7 @@ class FeatureScoreSettings(ClipSettings):
         for name in ("replicates", "compared"):
             if getattr(self, name) < 0:
                 raise bad(name, getattr(self, name), "0 or more")
+        self.grid  # noqa: B018 - it says whether the text can be read
         command = f"vidgen score --protocol {self.protocol}"
         if self.reference is None:
             raise SettingsError(
@@ -150,6 +155,18 @@ class FeatureScoreSettings(ClipSettings):
                 cause="both --engine and --videos were left out",
                 fix=f"{command} --engine MODEL.onnx --reference {self.reference}",
             )
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Appearances and motions of the grid that disentanglement is judged by."""
+        if self.disentanglement is None:
+            return None
+        match = re.fullmatch(r"([0-9]{1,4})[xX]([0-9]{1,4})", self.disentanglement)
+        sides = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not all(side in GRID_SIDES for side in sides):
+            expected = f"AxM, appearances x motions, each {GRID_SIDES[0]} to {GRID_SIDES[-1]}, e.g. 16x16"
+            raise bad("disentanglement", self.disentanglement, expected)
+        return sides
 
 
 #: Fields whose option has another name.

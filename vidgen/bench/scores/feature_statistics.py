@@ -14,11 +14,21 @@ from vidgen.bench.scores.clip_sources import ClipSource
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.feature_settings import ClipSettings, StatsSettings
 from vidgen.bench.scores.feature_sources import open_source
+from vidgen.bench.scores.figure_tables import temporal_lines
 from vidgen.bench.scores.protocols import ClipProtocol, describe, make_protocol
 from vidgen.bench.scores.ranks import Ranks, join_ranks
-from vidgen.bench.scores.statistics_file import differences, merge_statistics, read_statistics, write_statistics
+from vidgen.bench.scores.statistics_file import (
+    OF_THE_RUN,
+    differences,
+    merge_statistics,
+    read_statistics,
+    without_run,
+    write_statistics,
+)
 from vidgen.bench.scores.stream import collect, parts_of
 from vidgen.bench.scores.tally import Tally
+from vidgen.bench.scores.temporal_consistency import TemporalConsistency
+from vidgen.bench.scores.temporal_statistics import temporal_of
 from vidgen.errors import ScoreError, SettingsError
 
 #: Called with (clips done, clips in all, what is at work).
@@ -33,6 +43,8 @@ class StatsReport:
         files: the file of each feature space. n: clips in them; missing: clips of the whole set that are not, as in a
             shard. kept: an earlier run had made the files.
         protocol: the label of the first file. source: what the clips are. seconds: in all.
+        temporal: temporal consistency of the clips in the files, without intervals; None where the extractor sees whole
+            clips.
     """
 
     files: Mapping[str, Path]
@@ -43,10 +55,14 @@ class StatsReport:
     source: Mapping[str, Any]
     warnings: tuple[str, ...]
     seconds: float
+    temporal: TemporalConsistency | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**vars(self), "files": {space: str(path) for space, path in self.files.items()}}
+        values = {name: value for name, value in vars(self).items() if name != "temporal"}
+        temporal = None if self.temporal is None else self.temporal.to_dict()
+        files = {space: str(path) for space, path in self.files.items()}
+        return {**values, "files": files, "temporal_consistency": temporal}
 
     def text(self) -> str:
         """For a console: what was written."""
@@ -57,6 +73,7 @@ class StatsReport:
             else f"{path}: {self.n} clips, kept as it was"
             for space, path in self.files.items()
         ]
+        lines += temporal_lines(self.temporal)
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
@@ -103,6 +120,7 @@ def stats(
             source=source.facts(),
             warnings=source.warnings,
             seconds=time.perf_counter() - start,
+            temporal=_temporal(files, network.frame_spaces) if ranks.leads else None,
         )
 
 
@@ -125,7 +143,13 @@ def merge(files: Sequence[Path], out: Path) -> StatsReport:
         source={"files": [str(file) for file in files]},
         warnings=warnings,
         seconds=time.perf_counter() - start,
+        temporal=temporal_of(merged, replicates=0),
     )
+
+
+def _temporal(files: Mapping[str, Path], spaces: Sequence[str]) -> TemporalConsistency | None:
+    found = [temporal_of(read_statistics(files[space]), replicates=0) for space in spaces]
+    return found[0] if found else None
 
 
 def space_files(out: Path, spaces: Sequence[str]) -> dict[str, Path]:
@@ -196,12 +220,15 @@ class Run:
         number, shards = self.shard
         share = (number + shards * self.ranks.rank, shards * self.ranks.size)
         total = len(range(share[0], source.clips, share[1])) if self.protocol.batch == 1 else source.clips
-        key = {
+        key: dict[str, Any] = {
             "spaces": [label(self.protocol, self.extractor, space, source) for space in self.extractor.spaces],
             "shard": list(share),
             "features": keep_features,
             "logits": logits,
         }
+        if self.extractor.frame_spaces:
+            # Runs of earlier versions left files without them.
+            key["changes"] = list(self.extractor.frame_spaces)
         done = 0
 
         def listen(clips: int) -> None:
@@ -259,8 +286,10 @@ def _finished(
     for space, path in files.items():
         found = read_statistics(path)
         same_clips = found.indices is not None and found.indices.tolist() == expected
-        if dict(found.protocol) != labels[space] or not same_clips or (settings.features and found.features is None):
-            different = differences(found.protocol, labels[space]) or ["the clips in it, or whether it has features"]
+        same = without_run(found.protocol) == without_run(labels[space])
+        if not same or not same_clips or (settings.features and found.features is None):
+            different = differences(found.protocol, labels[space], ignored=OF_THE_RUN)
+            different = different or ["the clips in it, or whether it has features"]
             raise ScoreError(
                 f"cannot go on with {path}",
                 seen=f"it is finished, and differs in {'; '.join(different)}",

@@ -20,8 +20,10 @@ from vidgen.errors import ScoreError
 
 #: Entries of a protocol that tell one set from another; two sets that are compared must agree in all the rest.
 OF_THE_SET = ("samples", "data")
+#: Entries that tell how the features were computed, and may differ even between shards: backends differ by rounding.
+OF_THE_RUN = ("backend",)
 #: Arrays of a file. Other programs' files have the first two alone.
-_GAUSSIAN, _SUMS, _OPTIONAL = ("mu", "sigma"), ("n", "sum", "outer", "protocol"), ("features", "indices")
+_GAUSSIAN, _SUMS, _OPTIONAL = ("mu", "sigma"), ("n", "sum", "outer", "protocol"), ("features", "indices", "changes")
 #: How far sums and mean may disagree, in shares of the largest value: rounding, and no more.
 _AGREEMENT = 1e-6
 
@@ -37,23 +39,28 @@ class Statistics:
             weight hash, frames, resize, codec and range, must agree between two sets that are compared.
         features: float32 [n, d], for the scores that need them.
         indices: int64 [n], the number of each row in the whole set, so that no shard is counted twice.
+        changes: float64 [n, 3], how far apart the frames of each clip are (see
+            :func:`~vidgen.bench.scores.temporal_consistency.frame_changes`), where features are means over frames.
     """
 
     moments: Moments | Gaussian
     protocol: Mapping[str, Any] = field(default_factory=dict)
     features: NDArray[np.float32] | None = None
     indices: NDArray[np.int64] | None = None
+    changes: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("features", np.float32), ("indices", np.int64)):
+        rows = {"features": (np.float32, [self.n, self.dimension]), "indices": (np.int64, [self.n])}
+        for name, (kind, expected) in {**rows, "changes": (np.float64, [self.n, 3])}.items():
             array = getattr(self, name)
             if array is None:
                 continue
-            expected = [self.n, self.dimension] if name == "features" else [self.n]
             if array.dtype != kind or list(array.shape) != expected:
                 raise _bad_set(f"{name} are {array.dtype} {list(array.shape)}, expected {np.dtype(kind)} {expected}")
         if self.features is not None and not np.isfinite(self.features).all():
             raise _bad_set("features that are not finite")
+        if self.changes is not None and not (np.isfinite(self.changes) & (self.changes >= 0)).all():
+            raise _bad_set("changes between frames that are no square distances")
         samples = self.protocol.get("samples")
         if self.indices is not None and len(self.indices):
             last = None if samples is None else int(samples) - 1
@@ -113,7 +120,8 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
 
     Keys: ``mu`` float64 [d], ``sigma`` float64 [d, d] (divided by n - 1; zeros with fewer than two clips), and, unless
     the statistics are another program's, ``n`` int64, ``sum`` float64 [d], ``outer`` float64 [d, d] (sum of x x^T),
-    ``protocol`` (JSON); then ``features`` float32 [n, d] and ``indices`` int64 [n] where there are any.
+    ``protocol`` (JSON); then ``features`` float32 [n, d], ``indices`` int64 [n] and ``changes`` float64 [n, 3] where
+    there are any.
 
     Raises:
         ScoreError: the features are so large that their squares overflow.
@@ -162,7 +170,7 @@ def read_statistics(path: Path) -> Statistics:
             return Statistics(given)
         moments = _moments(path, arrays, given)
         protocol = _protocol(path, arrays["protocol"])
-        return Statistics(moments, protocol, arrays.get("features"), arrays.get("indices"))
+        return Statistics(moments, protocol, *(arrays.get(name) for name in _OPTIONAL))
     except ScoreError as error:
         raise _unreadable(path, error.seen, error.cause) from error
 
@@ -241,7 +249,7 @@ def check_same_protocol(a: Statistics, b: Statistics, names: Sequence[str] = ("t
     """
     different = [] if a.dimension == b.dimension else [f"features a clip: {a.dimension} and {b.dimension}"]
     if a.protocol and b.protocol:
-        different += differences(a.protocol, b.protocol, ignored=OF_THE_SET)
+        different += differences(a.protocol, b.protocol, ignored=(*OF_THE_SET, *OF_THE_RUN))
     if different:
         raise ScoreError(
             f"cannot compare {names[0]} with {names[1]}",
@@ -283,8 +291,8 @@ def _shown(value: Any) -> str:
 def merge_statistics(paths: Sequence[Path]) -> Statistics:
     """The statistics of shards of one set.
 
-    Features and indices are kept where every shard has them; rows are then in the order of the whole set, as if one
-    process had made them.
+    Features, indices and changes are kept where every shard has them; rows are then in the order of the whole set, as
+    if one process had made them.
 
     Raises:
         ScoreError: the files are of different protocols or sets, share clips, or are another program's.
@@ -298,7 +306,7 @@ def merge(parts: Sequence[Statistics], names: Sequence[str]) -> Statistics:
     """:func:`merge_statistics` of at least one that is in memory; ``names`` are for messages."""
     for part, name in zip(parts, names):
         check_same_protocol(parts[0], part, (names[0], name))
-        if different := differences(parts[0].protocol, part.protocol):
+        if different := differences(parts[0].protocol, part.protocol, ignored=OF_THE_RUN):
             seen = f"{names[0]} and {name} differ in " + "; ".join(different)
             raise _unmergeable(seen, "they are shards of different sets", "merge shards of one set and one run")
     total = Moments.empty(parts[0].dimension)
@@ -309,12 +317,28 @@ def merge(parts: Sequence[Statistics], names: Sequence[str]) -> Statistics:
         total = total.merged(part.moments)
     indices = _joined([part.indices for part in parts])
     features = _joined([part.features for part in parts])
+    changes = _joined([part.changes for part in parts])
     _check_disjoint(parts, names)
     if indices is not None:
         order = np.argsort(indices)
         indices = indices[order]
-        features = None if features is None else features[order]
-    return Statistics(total, parts[0].protocol, features, indices)
+        features, changes = (None if rows is None else rows[order] for rows in (features, changes))
+    return Statistics(total, _joined_label([part.protocol for part in parts]), features, indices, changes)
+
+
+def without_run(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the numbers but for their rounding: a protocol without the backend."""
+    return {key: value for key, value in protocol.items() if key not in OF_THE_RUN}
+
+
+def _joined_label(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The label of shards together: of their backends, each is told."""
+    joined = dict(protocols[0])
+    for key in OF_THE_RUN:
+        told = dict.fromkeys(str(protocol[key]) for protocol in protocols if protocol.get(key))
+        if told:
+            joined[key] = "; ".join(told)
+    return joined
 
 
 def _joined(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:

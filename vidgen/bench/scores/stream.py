@@ -10,13 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vidgen.bench.scores.clip_sources import ClipSource
-from vidgen.bench.scores.extractors.base import Extractor
+from vidgen.bench.scores.extractors.base import Description, Extractor
 from vidgen.bench.scores.protocols.base import Clip, ClipProtocol
-from vidgen.bench.scores.tally import Features, Tally
+from vidgen.bench.scores.tally import Tally
 from vidgen.errors import SettingsError
 
 #: Clips whose features are added at a time.
@@ -25,8 +22,6 @@ PART = 32
 AHEAD = 2
 #: Seconds between two saves of an unfinished run, at least; and as a multiple of what a save takes.
 SAVE_SECONDS, SAVE_SHARE = 20.0, 20
-
-Found = tuple[Features, NDArray[np.float32] | None]
 
 
 def parts_of(clips: int, protocol: ClipProtocol, shard: tuple[int, int] = (0, 1)) -> list[Sequence[int]]:
@@ -94,7 +89,7 @@ def collect(
     with contextlib.ExitStack() as stack:
         stack.callback(saver.save, tally)
         for part, found in _overlapped(source, protocol, extractor, left, logits):
-            tally.add(part, *found)
+            tally.add(part, found)
             tally.seconds = before + time.perf_counter() - began
             listen(len(tally.positions))
             saver.save_now_and_then(tally)
@@ -114,16 +109,15 @@ def _left(parts: list[Sequence[int]], tally: Tally) -> list[Sequence[int]]:
 
 def _overlapped(
     source: ClipSource, protocol: ClipProtocol, extractor: Extractor, parts: list[Sequence[int]], logits: bool
-) -> Iterator[tuple[Sequence[int], Found]]:
+) -> Iterator[tuple[Sequence[int], Description]]:
     """Each part with its features; one thread extracts them while this one makes clips."""
 
-    def extract(clips: Sequence[Clip]) -> Found:
-        prepared = protocol.prepare(clips, from_files=source.from_files)
-        return extractor.features_and_logits(prepared) if logits else (extractor.features(prepared), None)
+    def extract(clips: Sequence[Clip]) -> Description:
+        return extractor.describe(protocol.prepare(clips, from_files=source.from_files), logits=logits)
 
     if not parts:
         return
-    waiting: deque[tuple[Sequence[int], Future[Found]]] = deque()
+    waiting: deque[tuple[Sequence[int], Future[Description]]] = deque()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="extractor") as worker:
         try:
             for part, clips in zip(parts, source.read(parts), strict=True):

@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidgen._files import atomic_file
+from vidgen.bench.scores.extractors.base import Description
 from vidgen.bench.scores.moments import Moments
 from vidgen.bench.scores.statistics_file import Statistics
 from vidgen.errors import ScoreError
-
-Features = Mapping[str, NDArray[np.float32]]
-
 
 #: Rows that are folded into the sums together. Others wait, and are saved as they are: a run that goes on folds the
 #: same blocks as one that was never interrupted, so its sums are the same to the bit.
@@ -35,6 +33,7 @@ class Tally:
         sums: of whole blocks, by space. waiting: rows that fill no block yet, by space.
         features: the features themselves by space, a block a part; empty where they are not kept. logits: blocks
             likewise, where there are any.
+        changes: of the frames of each clip, by space whose features are means over frames; blocks likewise.
         seconds: spent on them.
     """
 
@@ -44,15 +43,16 @@ class Tally:
     waiting: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     features: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     logits: list[NDArray[np.float32]] = field(default_factory=list)
+    changes: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def add(self, positions: Sequence[int], features: Features, logits: NDArray[np.float32] | None = None) -> None:
+    def add(self, positions: Sequence[int], found: Description) -> None:
         """Add the clips at some positions.
 
         Raises:
             ScoreError: features that are not finite, or of another dimension than those before.
         """
-        for space, rows in features.items():
+        for space, rows in found.features.items():
             if space not in self.sums:
                 self.sums[space] = Moments.empty(rows.shape[1])
                 self.waiting[space] = rows[:0]
@@ -65,8 +65,10 @@ class Tally:
                 self.moments(space).add(rows)  # says what is wrong
             if self.keep_features:
                 self.features.setdefault(space, []).append(rows)
-        if logits is not None:
-            self.logits.append(logits)
+        if found.logits is not None:
+            self.logits.append(found.logits)
+        for space, changes in found.changes.items():
+            self.changes.setdefault(space, []).append(changes)
         self.positions.extend(positions)
 
     def moments(self, space: str) -> Moments:
@@ -92,6 +94,8 @@ class Tally:
                 whole.features[space] = [rows[order]]
         if all(part.logits for part in parts):
             whole.logits = [np.concatenate([block for part in parts for block in part.logits])[order]]
+        for space in parts[0].changes:
+            whole.changes[space] = [np.concatenate([block for part in parts for block in part.changes[space]])[order]]
         whole.positions.sort()
         whole.seconds = max(part.seconds for part in parts)
         return whole
@@ -106,7 +110,9 @@ class Tally:
 
     def statistics(self, space: str, protocol: Mapping[str, Any]) -> Statistics:
         """What a statistics file holds of a space."""
-        return Statistics(self.moments(space), protocol, self.rows(space), np.array(self.positions, dtype=np.int64))
+        indices = np.array(self.positions, dtype=np.int64)
+        changes = np.concatenate(self.changes[space]) if space in self.changes else None
+        return Statistics(self.moments(space), protocol, self.rows(space), indices, changes)
 
     def save(self, path: Path, key: Mapping[str, Any]) -> None:
         """Write everything, so that :meth:`load` with the same key goes on from here.
@@ -126,6 +132,8 @@ class Tally:
             arrays[f"waiting_{number}"] = self.waiting[space]
             if self.keep_features:
                 arrays[f"features_{number}"] = np.concatenate(self.features[space])
+            if space in self.changes:
+                arrays[f"changes_{number}"] = np.concatenate(self.changes[space])
         if self.logits:
             arrays["logits"] = np.concatenate(self.logits)
         with atomic_file(path) as partial, open(partial, "wb") as stream:
@@ -149,6 +157,8 @@ class Tally:
                 tally.waiting[space] = arrays[f"waiting_{number}"]
                 if tally.keep_features:
                     tally.features[space] = [arrays[f"features_{number}"]]
+                if f"changes_{number}" in arrays:
+                    tally.changes[space] = [arrays[f"changes_{number}"]]
             tally.logits = [arrays["logits"]] if "logits" in arrays else []
         except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise _cannot_resume(path, f"{type(error).__name__}: {error}", "the file is damaged") from error

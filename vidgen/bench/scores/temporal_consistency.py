@@ -17,10 +17,15 @@ from vidgen.bench.scores.intervals import (
     bootstrap_interval,
     clip_weights,
 )
+from vidgen.bench.scores.moments import Moments
 from vidgen.errors import ScoreError
 
 #: Share of the features' mean square below which a distance is rounding.
 _STILL = 1e-12
+#: The least that a figure can be.
+_SMALLEST = {"value": -1.0, "order": -np.inf, "motion": 0.0}
+#: Videos that are weighted together: memory does not grow with their number times that of resamplings.
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,134 @@ def temporal_consistency(
     videos = np.asarray(features)
     if videos.ndim != 3 or videos.shape[1] < 3:
         raise _unusable(f"features {list(videos.shape)}, expected [videos, at least 3 frames, d]", "too few frames")
-    sums = _VideoSums.of(checked_features(videos, axes=3))
-    numbers = range(len(videos)) if indices is None else indices
-    resampled = replicates if len(videos) >= CLIPS_FOR_INTERVAL else 0
-    weights = clip_weights(seed, numbers, resampled)
-    # A resampling of one video has no other to compare with; it stands for the whole set.
-    weights[np.count_nonzero(weights, axis=1) < 2] = 1
-    step, within, across = sums.means(weights)
-    floor = _STILL * sums.size
+    checked = checked_features(videos, axes=3)
+    means, changes = checked.mean(axis=1), np.stack([frame_changes(video) for video in checked])
+    return consistency_of_means(
+        means, changes, frames=videos.shape[1], replicates=replicates, seed=seed, indices=indices
+    )
+
+
+def frame_changes(video: Floats) -> Floats:
+    """What of a video's frames the figures need beside the mean of their features; mergeable, as it is of one video.
+
+    Args:
+        video: float64 [T, d], T >= 2: a row of features for each frame.
+
+    Returns:
+        Float64 [3], mean square distances: of successive frames; of any two different frames; of frames to their mean.
+    """
+    frames = len(video)
+    step = np.square(np.diff(video, axis=0)).sum(axis=1).mean()
+    spread = np.square(video - video.mean(axis=0)).sum(axis=1).mean()
+    return np.array([step, 2 * spread * frames / (frames - 1), spread])
+
+
+def consistency_of_means(
+    means: NDArray[np.floating],
+    changes: Floats,
+    *,
+    frames: int,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    indices: Sequence[int] | None = None,
+) -> TemporalConsistency:
+    """The same as :func:`temporal_consistency`, from what is kept of each video, in memory bounded beside it.
+
+    Args:
+        means: [n, d], the mean of each video's frames.
+        changes: float64 [n, 3] of :func:`frame_changes`. frames: of each video.
+        replicates, seed, indices: as there.
+
+    Raises:
+        ScoreError: fewer than 2 videos or 3 frames, or numbers that are not finite.
+    """
+    _check(len(means), frames)
+    if not np.isfinite(means).all():
+        raise _unusable("a mean that is not finite", "a clip or the extractor's weights are damaged")
+    numbers = range(len(means)) if indices is None else indices
+    resampled = replicates if len(means) >= CLIPS_FOR_INTERVAL else 0
+    origin = means.mean(axis=0, dtype=np.float64)
+    sums = _Sums(1 + resampled, means.shape[1])
+    for at in range(0, len(means), _BLOCK):
+        part = slice(at, at + _BLOCK)
+        weights = clip_weights(seed, numbers[part], resampled)
+        sums.add(weights, means[part].astype(np.float64) - origin, changes[part])
+    size = changes[:, 2].mean() + sums.far / len(means) + np.square(origin).sum()
+    return _figures(*sums.means(), size=float(size), changes=changes, frames=frames)
+
+
+def consistency_of_moments(moments: Moments, changes: Floats, *, frames: int) -> TemporalConsistency:
+    """The same where the means of the single videos were not kept, only their moments; it has no intervals.
+
+    Args:
+        moments: of the means of the videos' frames. changes, frames: as of :func:`consistency_of_means`.
+
+    Raises:
+        ScoreError: fewer than 2 videos or 3 frames.
+    """
+    _check(moments.n, frames)
+    step, within, spread = changes.mean(axis=0)
+    across = 2 * spread + 2 * np.trace(moments.covariance)
+    far = np.trace(moments.scatter) / moments.n + np.square(moments.mean).sum()
+    means = (np.array([figure]) for figure in (step, within, across))
+    return _figures(*means, size=float(spread + far), changes=changes, frames=frames)
+
+
+def _check(videos: int, frames: int) -> None:
+    if videos < 2 or frames < 3:
+        seen = f"{videos} videos of {frames} frames, expected at least 2 of at least 3"
+        raise _unusable(seen, "too little was sampled or read")
+
+
+class _Sums:
+    """Sums over videos under each of several sets of weights; the first set is all ones."""
+
+    def __init__(self, sets: int, dimension: int) -> None:
+        self.total, self.own = np.zeros(sets), np.zeros(sets)
+        self.step, self.within = np.zeros(sets), np.zeros(sets)
+        #: Of the frames' mean square distance to the origin: under the weights, and under their squares.
+        self.square, self.own_square = np.zeros(sets), np.zeros(sets)
+        self.mean, self.own_mean = np.zeros((sets, dimension)), np.zeros(sets)
+        #: Of the square distance of means to the origin, each video once.
+        self.far = 0.0
+
+    def add(self, weights: Floats, means: Floats, changes: Floats) -> None:
+        """Take some videos in: weights [sets, k], means about the origin [k, d], changes [k, 3]."""
+        step, within, spread = changes.T
+        own, far = np.square(weights), np.square(means).sum(axis=1)
+        self.total += weights.sum(axis=1)
+        self.own += own.sum(axis=1)
+        self.step += weights @ step
+        self.within += weights @ within
+        self.square += weights @ (spread + far)
+        self.own_square += own @ (spread + far)
+        self.mean += weights @ means
+        self.own_mean += own @ far
+        self.far += float(far.sum())
+
+    def means(self) -> tuple[Floats, Floats, Floats]:
+        """Step, within and across under each set of weights, float64 [sets]."""
+        # Pairs of different videos: all pairs without those of a video with itself.
+        pairs = np.square(self.total) - self.own
+        squares = 2 * (self.total * self.square - self.own_square)
+        products = np.square(self.mean).sum(axis=1) - self.own_mean
+        # A resampling of one video has no other to compare with; it stands for the whole set.
+        alone = pairs <= 0
+        counts, couples = np.where(alone, 1, self.total), np.where(alone, 1, pairs)
+        found = (self.step / counts, self.within / counts, (squares - 2 * products) / couples)
+        step, within, across = (np.where(alone, values[0], values) for values in found)
+        return step, within, across
+
+
+def _figures(
+    step: Floats, within: Floats, across: Floats, *, size: float, changes: Floats, frames: int
+) -> TemporalConsistency:
+    """The figures of mean square distances, of which the first are of the whole set, the others of its resamplings.
+
+    Args:
+        size: mean square of the features as they came.
+    """
+    floor = _STILL * size
     step, within = (np.where(distances <= floor, 0.0, distances) for distances in (step, within))
     figures = {
         "value": np.maximum(1 - _ratio(step, across, floor), -1),
@@ -95,57 +220,21 @@ def temporal_consistency(
     }
     intervals = {}
     for name, found in figures.items():
-        if resampled and np.isfinite(found).all():
-            interval = bootstrap_interval(float(found[0]), found[1:], -np.inf if name == "order" else -1.0)
+        if len(found) > 1 and np.isfinite(found).all():
+            interval = bootstrap_interval(float(found[0]), found[1:], smallest=_SMALLEST[name])
             if interval is not None:
                 intervals[name] = interval
-    frozen = int(np.sum(sums.within <= floor))
-    warnings = [f"{frozen} of {len(videos)} videos do not move at all"] if frozen else []
+    frozen = int(np.sum(changes[:, 1] <= floor))
+    warnings = [f"{frozen} of {len(changes)} videos do not move at all"] if frozen else []
     if across[0] <= floor:
         warnings.append("all videos are one and the same picture: consistency and motion say nothing")
     return TemporalConsistency(
         **{name: float(found[0]) for name, found in figures.items()},
         intervals=intervals,
-        n=len(videos),
-        frames=videos.shape[1],
+        n=len(changes),
+        frames=frames,
         warnings=tuple(warnings),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _VideoSums:
-    """What is kept of each video: float64 [n], and the mean of its frames [n, d]."""
-
-    step: Floats
-    within: Floats
-    square: Floats  # mean over frames of |f|^2, about the mean of all
-    mean: Floats
-    size: float  # mean of |f|^2 as it came
-
-    @classmethod
-    def of(cls, videos: Floats) -> _VideoSums:
-        frames = videos.shape[1]
-        mean = videos.mean(axis=1)
-        origin = mean.mean(axis=0)
-        spread = np.square(videos - mean[:, None]).sum(axis=2).mean(axis=1)
-        centred = mean - origin
-        return cls(
-            step=np.square(np.diff(videos, axis=1)).sum(axis=2).mean(axis=1),
-            within=2 * spread * frames / (frames - 1),
-            square=spread + np.square(centred).sum(axis=1),
-            mean=centred,
-            size=float(np.square(videos).sum(axis=2).mean()),
-        )
-
-    def means(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Step, within and across under each set of weights [R, n], float64 [R]."""
-        total = weights.sum(axis=1)
-        # Pairs of different videos: all pairs without those of a video with itself.
-        own = np.square(weights)
-        pairs = np.square(total) - own.sum(axis=1)
-        squares = 2 * (total * (weights @ self.square) - own @ self.square)
-        products = np.square(weights @ self.mean).sum(axis=1) - own @ np.square(self.mean).sum(axis=1)
-        return weights @ self.step / total, weights @ self.within / total, (squares - 2 * products) / pairs
 
 
 def _ratio(part: Floats, whole: Floats, floor: float) -> Floats:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgen.bench.scores.extractors.base import Extractor
+from vidgen.bench.scores.extractors.base import Description, Extractor
 from vidgen.bench.scores.extractors.network import Network, Outputs
 from vidgen.bench.scores.extractors.resize import resize_bilinear
+from vidgen.bench.scores.temporal_consistency import frame_changes
 from vidgen.errors import ScoreError
 
 #: The output of a network that is no space of features.
@@ -111,6 +112,7 @@ class FrameExtractor(Extractor):
     """
 
     spaces = ("appearance", "motion")
+    frame_spaces = ("appearance",)
     frames = None
 
     def __init__(self, network: Network, facts: Mapping[str, Any], said: Mapping[str, object]) -> None:
@@ -121,6 +123,12 @@ class FrameExtractor(Extractor):
 
     def features(self, clips: NDArray[np.uint8]) -> Outputs:
         """Describe clips; see :class:`Extractor`."""
+        return dict(self.describe(clips).features)
+
+    def describe(self, clips: NDArray[np.uint8], *, logits: bool = False) -> Description:
+        """Features, and how far apart the frames of each clip are, in one pass; see :class:`Extractor`."""
+        if logits:
+            raise NotImplementedError(f"{self.name} has no classes")
         chosen = middle_frames(clips, self.frames, self.name, least=2)
         count, frames = chosen.shape[:2]
         single = chosen.reshape(-1, *chosen.shape[2:])
@@ -130,11 +138,14 @@ class FrameExtractor(Extractor):
         # Clip by clip: how a sum is taken may depend on the shape of what is summed.
         appearance = [clip.mean(axis=0) for clip in over_time]
         motion = [np.abs(np.diff(clip, axis=0)).mean(axis=0) for clip in over_time]
+        # In float64: of frames that are nearly equal, float32 would leave rounding.
+        changes = [frame_changes(clip) for clip in over_time]
         empty = np.empty((0, found.shape[-1]))
-        return {
+        features = {
             "appearance": np.array(appearance or empty, dtype=np.float32),
             "motion": np.array(motion or empty, dtype=np.float32),
         }
+        return Description(features, changes={"appearance": np.array(changes or np.empty((0, 3)))})
 
     def settings(self) -> dict[str, object]:
         """What the features depend on besides the weights."""
