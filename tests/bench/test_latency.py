@@ -45,7 +45,7 @@ class Loader:
         self.backends = backends
         self.opened: list[tuple[str, str, int | None, str]] = []
 
-    def __call__(self, artifact: Path, backend: str, threads: int | None, device: str) -> Backend:
+    def __call__(self, artifact: Path, backend: str, threads: int | None, device: str, trust: bool) -> Backend:
         self.opened.append((artifact.name, backend, threads, device))
         return self.backends[artifact.stem]
 
@@ -230,7 +230,7 @@ def test_missing_artifacts_and_folders_are_refused_before_measuring(tmp_path: Pa
 
 def test_warm_up_stops_when_stable_or_at_its_limit(tmp_path: Path) -> None:
     worker = Worker(Loader(a=FakeBackend(delay=0.02)))
-    worker.load(Path("a.onnx"), "fake", None, "cpu")
+    worker.load(Path("a.onnx"), "fake", None, "cpu", False)
     worker.prepare(1, None, 0, tmp_path / "v.npy")
     stable = worker.warm_up(30)
     assert stable.stable and stable.runs >= 9 and stable.seconds < 30
@@ -241,7 +241,7 @@ def test_warm_up_stops_when_stable_or_at_its_limit(tmp_path: Path) -> None:
             super().run(inputs, output)
 
     worker = Worker(Loader(a=Slowing()))
-    worker.load(Path("a.onnx"), "fake", None, "cpu")
+    worker.load(Path("a.onnx"), "fake", None, "cpu", False)
     worker.prepare(1, None, 0, tmp_path / "v.npy")
     assert not worker.warm_up(1.5).stable
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,18 +15,22 @@ from vidgen._files import storage_error
 from vidgen.bench.environment import beginning, environment
 from vidgen.bench.process import ProcessWorker
 from vidgen.bench.report import BenchReport, Failure, Measurement, write_report
+from vidgen.bench.scored import score_settings_of
 from vidgen.bench.settings import BenchSettings, Contender, contenders
 from vidgen.bench.statistics import Agreement, agreement, distribution, speedup, spread
 from vidgen.bench.worker import Load, Loaded, Slice, WarmUp, Worker
 from vidgen.errors import VidgenError
 from vidgen.runtime.backends import manifest_of
 
+if TYPE_CHECKING:
+    from vidgen.bench.scores.feature_report import FeatureReport
+
 #: Called with (steps done, steps in all, what is being done).
 Progress = Callable[[int, int, str], None]
 
 
 class _Worker(Protocol):
-    def load(self, artifact: Path, backend: str, threads: int | None, device: str) -> Loaded: ...
+    def load(self, artifact: Path, backend: str, threads: int | None, device: str, trust: bool) -> Loaded: ...
     def prepare(self, batch: int, frames: int | None, seed: int, output: Path) -> int: ...
     def warm_up(self, limit: float) -> WarmUp: ...
     def measure(self, seconds: float, least: int, limit: float) -> Slice: ...
@@ -70,7 +74,9 @@ def bench(settings: BenchSettings, progress: Progress | None = None, *, load: Lo
     entries_wanted = contenders(settings)
     # A bench takes minutes: what can be refused is refused before.
     if load is None:
-        _check_artifacts(entries_wanted, settings.frames)
+        _check_artifacts(entries_wanted, settings)
+    if settings.score is not None:
+        score_settings_of(settings, entries_wanted)
     if settings.out is not None:
         _check_writable(settings.out)
     began = beginning()
@@ -90,20 +96,40 @@ def bench(settings: BenchSettings, progress: Progress | None = None, *, load: Lo
             rows += _rows(alive, batch, scratch, measured_memory=load is None)
     if not rows:
         raise failures[0][1]
+    # After the timings, which it would disturb, and of those that run.
+    scores = _scores(settings, alive, failures, progress) if settings.score is not None else None
     report = BenchReport(
         environment=environment(settings, began),
         rows=tuple(rows),
         failures=tuple(failure for failure, _ in failures),
+        scores=scores,
     )
     if settings.out is not None:
         write_report(settings.out, "bench", report.to_dict(), report.markdown())
     return report
 
 
-def _check_artifacts(wanted: Sequence[Contender], frames: int | None) -> None:
+def _scores(
+    settings: BenchSettings,
+    entries: Sequence[_Entry],
+    failures: list[tuple[Failure, VidgenError]],
+    progress: Progress | None,
+) -> FeatureReport | None:
+    """The scores of the artifacts; an error is noted, so that no timing is lost by it."""
+    from vidgen.bench.scores.feature_score import score_features
+
+    try:
+        wanted = score_settings_of(settings, [entry.contender for entry in entries])
+        return score_features(wanted, progress)
+    except VidgenError as error:
+        failures.append((Failure("all artifacts", "score", error.to_dict()), error))
+        return None
+
+
+def _check_artifacts(wanted: Sequence[Contender], settings: BenchSettings) -> None:
     for artifact in dict.fromkeys(contender.artifact for contender in wanted):
-        rule = manifest_of(artifact).interface.frames
-        rule.length(frames or rule.default)
+        rule = manifest_of(artifact, trust=settings.trust).interface.frames
+        rule.length(settings.frames or rule.default)
 
 
 def _check_writable(folder: Path) -> None:
@@ -161,7 +187,8 @@ def _each(
 
 def _load(entry: _Entry, settings: BenchSettings) -> None:
     contender = entry.contender
-    entry.loaded = entry.worker.load(contender.artifact, contender.backend, settings.threads, settings.device)
+    where = settings.threads, settings.device, settings.trust
+    entry.loaded = entry.worker.load(contender.artifact, contender.backend, *where)
 
 
 def _measure_batch(

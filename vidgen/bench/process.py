@@ -38,9 +38,10 @@ class ProcessWorker:
             encoding="utf-8",
         )
 
-    def load(self, artifact: Path, backend: str, threads: int | None, device: str) -> Loaded:
+    def load(self, artifact: Path, backend: str, threads: int | None, device: str, trust: bool) -> Loaded:
         """See :meth:`Worker.load`."""
-        value = self._ask("load", artifact=str(artifact), backend=backend, threads=threads, device=device)
+        asked = {"artifact": str(artifact), "backend": backend, "threads": threads, "device": device, "trust": trust}
+        value = self._ask("load", **asked)
         return Loaded(**value)
 
     def prepare(self, batch: int, frames: int | None, seed: int, output: Path) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidgen._files import atomic_file, write_json
+from vidgen.bench.scores.feature_report import FeatureReport, value_with_interval
 from vidgen.bench.statistics import RUNS_FOR, Agreement, Distribution
 from vidgen.bench.worker import WarmUp
 
@@ -69,11 +70,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """The result of a bench."""
+    """The result of a bench; ``scores`` of its artifacts where they were asked for."""
 
     environment: Mapping[str, Any]
     rows: tuple[Measurement, ...]
     failures: tuple[Failure, ...] = ()
+    scores: FeatureReport | None = None
 
     @property
     def ok(self) -> bool:
@@ -82,7 +84,9 @@ class BenchReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as bench.json holds them."""
-        return {"format": FORMAT, "ok": self.ok, **dataclasses.asdict(self)}
+        rows, failures = ([dataclasses.asdict(each) for each in part] for part in (self.rows, self.failures))
+        values = {"format": FORMAT, "ok": self.ok, "environment": dict(self.environment), "rows": rows}
+        return {**values, "failures": failures, "scores": None if self.scores is None else self.scores.to_dict()}
 
     def table(self) -> str:
         """The table and its notes for a console."""
@@ -92,13 +96,16 @@ class BenchReport:
             "  ".join(cell.ljust(w) if i < 1 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
             for row in (header, *body)
         ]
-        return "\n".join([self._title(), "", *(line.rstrip() for line in lines), "", *self._notes()])
+        scores = ["", self.scores.table()] if self.scores else []
+        return "\n".join([self._title(), "", *(line.rstrip() for line in lines), "", *self._notes(), *scores])
 
     def markdown(self) -> str:
         """The same as a Markdown document."""
         header, *body = _cells(self)
         lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] + ["---:"] * (len(header) - 1), *body)]
-        return "\n".join(["# Bench", "", self._title(), "", *lines, "", *(f"- {note}" for note in self._notes()), ""])
+        scores = [self.scores.markdown()] if self.scores else []
+        notes = [f"- {note}" for note in self._notes()]
+        return "\n".join(["# Bench", "", self._title(), "", *lines, "", *notes, "", *scores])
 
     def _title(self) -> str:
         machine, settings = self.environment["machine"], self.environment["settings"]
@@ -145,8 +152,22 @@ _HEADER = ["artifact@backend", "batch", "runs", "device p50", "run p50", "run p9
 _HEADER += ["videos/s", "frames/s", "speed-up", "peak MiB", "load s", "agreement"]
 
 
+def _distances(report: BenchReport) -> tuple[list[str], dict[str, list[str]]]:
+    """A column of Fréchet distances for each feature space, and the cells of each artifact."""
+    if report.scores is None or not report.scores.scores:
+        return [], {}
+    spaces = list(report.scores.scores[0].spaces)
+    header = ["FID" if len(spaces) == 1 else f"FID {space}" for space in spaces]
+    cells = {}
+    for score in report.scores.scores:
+        found = [score.spaces[space].frechet for space in spaces]
+        cells[score.name] = [value_with_interval(one.value, one.interval) for one in found]
+    return header, cells
+
+
 def _cells(report: BenchReport) -> list[list[str]]:
-    rows = [_HEADER]
+    header, distances = _distances(report)
+    rows = [[*_HEADER, *header]]
     for row in report.rows:
         run = row.compute_ms
         rows.append(
@@ -165,6 +186,7 @@ def _cells(report: BenchReport) -> list[list[str]]:
                 "-" if row.peak_memory is None else f"{row.peak_memory / 2**20:.0f}",
                 f"{row.load_seconds:.2f}",
                 _agreement(row),
+                *distances.get(row.artifact, ["-"] * len(header)),
             ]
         )
     # Columns that nothing is known of are left out.

@@ -29,6 +29,10 @@ class BenchSettings:
         rounds: the time is given in so many slices, taken in turn, so that noise hits all alike.
         warmup_seconds: longest warm-up of a contender and batch size.
         seed: of the latents.
+        score: statistics file (`vidgen stats`) that the videos of each artifact are scored against; None scores none.
+        videos: videos that are scored; as many as the reference has, at most 5000, when None.
+        extractor, weights: of a reference that does not name the first, or is not enough to find the second.
+        trust: allow engines without a manifest.
         out: folder for bench.json and bench.md; None writes nothing.
     """
 
@@ -44,6 +48,11 @@ class BenchSettings:
     rounds: int = 5
     warmup_seconds: float = 15.0
     seed: int = 0
+    score: Path | None = None
+    videos: int | None = None
+    extractor: str | None = None
+    weights: Path | None = None
+    trust: bool = False
     out: Path | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +67,11 @@ class BenchSettings:
         for name in ("seconds", "max_seconds", "warmup_seconds"):
             seconds = getattr(self, name)
             _require(0 <= seconds < float("inf"), name, seconds, "a number of seconds", f"use {name} 5")
+        for name in ("videos", "extractor", "weights"):
+            alone = getattr(self, name) is not None and self.score is None
+            _require(not alone, name, getattr(self, name), "nothing without --score", "add --score STATS.npz")
+        enough = self.videos is None or self.videos >= 2
+        _require(enough, "videos", self.videos, "at least 2: one clip has no covariance", "use -n 1000")
         known = re.fullmatch(r"cpu|(cuda|tensorrt)(:\d+)?", self.device)
         _require(known is not None, "device", self.device, "cpu, cuda or tensorrt", "use device cpu")
 

@@ -23,16 +23,16 @@ from vidgen.runtime.backends import Backend, open_backend
 from vidgen.runtime.latents import latents
 from vidgen.runtime.ranges import to_uint8
 
-#: Opens (artifact, backend name, threads, device).
-Load = Callable[[Path, str, int | None, str], Backend]
+#: Opens (artifact, backend name, threads, device, whether to trust an engine without a manifest).
+Load = Callable[[Path, str, int | None, str, bool], Backend]
 #: A warm-up window: so many runs at least, and so many seconds.
 WINDOW_RUNS, WINDOW_SECONDS, WINDOWS = 3, 0.3, 3
 TOLERANCE = 0.05
 
 
-def open_artifact(artifact: Path, backend: str, threads: int | None, device: str) -> Backend:
+def open_artifact(artifact: Path, backend: str, threads: int | None, device: str, trust: bool) -> Backend:
     """The real way to open a contender."""
-    return open_backend(artifact, backend, threads=threads, device=device)
+    return open_backend(artifact, backend, threads=threads, device=device, trust=trust)
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Worker:
         self._open = load
         self._backend: Backend | None = None
 
-    def load(self, artifact: Path, backend: str, threads: int | None, device: str) -> Loaded:
+    def load(self, artifact: Path, backend: str, threads: int | None, device: str, trust: bool) -> Loaded:
         """Open the artifact."""
         start = time.perf_counter()
-        self._backend = opened = self._open(Path(artifact), backend, threads, device)
+        self._backend = opened = self._open(Path(artifact), backend, threads, device, trust)
         seconds = time.perf_counter() - start
         manifest = opened.manifest
         return Loaded(

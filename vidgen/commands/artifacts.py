@@ -96,12 +96,21 @@ def bench(
     rounds: Annotated[int | None, option("Slices the time is given in, taken in turn (5).", "--rounds")] = None,
     warmup_seconds: Annotated[float | None, option("Longest warm-up (15).", "--warmup-seconds")] = None,
     seed: Seed = None,
+    score: Annotated[
+        Path | None, option("Also score each artifact's videos against these statistics, STATS.npz.", "--score")
+    ] = None,
+    videos: Annotated[int | None, option("Videos that are scored (as many as STATS.npz has).", "-n")] = None,
+    extractor: Annotated[str | None, option("Network for --score, if STATS.npz names none.", "--extractor")] = None,
+    weights: Annotated[Path | None, option("Weights of that network.", "--weights")] = None,
+    trust: Trust = False,
 ) -> Result:
     """Time artifacts and backends side by side, and compare what they make."""
     given = ("console", "engine", "roofline", "backend", "batch")
     options = {key: value for key, value in locals().items() if key not in (*given, "given")}
     if roofline:
-        return _roofline(out, batch, {"engine": engine, "backend": backend, **options, "out": None})
+        return _roofline(
+            out, batch, {"engine": engine, "backend": backend, **options, "out": None, "trust": trust or None}
+        )
     from vidgen.bench.latency import bench as run
     from vidgen.bench.settings import BenchSettings
 
