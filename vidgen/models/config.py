@@ -28,7 +28,8 @@ class TensorSpec:
     Attributes:
         dtype: NumPy name, e.g. ``"float32"``.
         shape: sizes; a string names a dynamic axis.
-        kind: ``"normal"`` (standard normal noise), ``"label"`` (class index), ``"image"``, ``"video"`` or ``"mask"``.
+        kind: ``"normal"`` (standard normal noise), ``"label"`` (class index), ``"image"``, ``"video"``, ``"mask"``
+            or ``"features"``.
         range: smallest and largest value; None where unbounded.
     """
 
@@ -348,6 +349,27 @@ class ResNeXt3DConfig:
         raise _no_generator("a ResNeXt-3D network")
 
 
+@dataclass(frozen=True)
+class ExtractorConfig:
+    """A network that describes clips for scores; its graph is all there is of it.
+
+    Attributes:
+        network: name of the extractor. batch: items that are always computed together.
+    """
+
+    network: str
+    batch: int
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "batch")
+
+    def interface(self, output: str = "uint8") -> ModelInterface:
+        """Raises:
+        SettingsError: always; it makes no videos.
+        """
+        raise _no_generator("an extractor of features")
+
+
 def _no_generator(seen: str) -> SettingsError:
     return SettingsError(
         "cannot sample or export this network",
@@ -358,7 +380,9 @@ def _no_generator(seen: str) -> SettingsError:
 
 
 _Generators = G3ANConfig | TwoStreamVANConfig
-_Judges = G3ANDiscriminatorConfig | TwoStreamVANDiscriminatorConfig | ClassifierConfig | ResNeXt3DConfig
+_Judges = (
+    G3ANDiscriminatorConfig | TwoStreamVANDiscriminatorConfig | ClassifierConfig | ResNeXt3DConfig | ExtractorConfig
+)
 ModelConfig = _Generators | _Judges
 #: Model name in a checkpoint -> its configuration.
 CONFIGS: dict[str, type[ModelConfig]] = {
@@ -368,6 +392,7 @@ CONFIGS: dict[str, type[ModelConfig]] = {
     "twostreamvan_discriminator": TwoStreamVANDiscriminatorConfig,
     "classifier": ClassifierConfig,
     "resnext3d": ResNeXt3DConfig,
+    "extractor": ExtractorConfig,
 }
 
 

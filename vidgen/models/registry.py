@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vidgen.errors import SettingsError
 from vidgen.models.config import (
+    ExtractorConfig,
     G3ANConfig,
     G3ANDiscriminatorConfig,
     ModelConfig,
@@ -18,7 +20,18 @@ if TYPE_CHECKING:
 
 
 def build_network(config: ModelConfig) -> nn.Module:
-    """A freshly initialised network of this configuration, on the CPU, in training mode."""
+    """A freshly initialised network of this configuration, on the CPU, in training mode.
+
+    Raises:
+        SettingsError: an extractor, whose graph is all there is of it.
+    """
+    if isinstance(config, ExtractorConfig):
+        raise SettingsError(
+            "cannot build this network",
+            seen=f"the extractor {config.network}, expected a network with a checkpoint",
+            cause="a graph that scores run was given where a checkpoint is wanted",
+            fix=f"use it as --extractor {config.network}",
+        )
     if isinstance(config, G3ANConfig | G3ANDiscriminatorConfig):
         from vidgen.models import g3an
 

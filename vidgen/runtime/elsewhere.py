@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vidgen._files import sha256
 from vidgen.errors import ArtifactError, BackendError, MissingDependencyError, VidgenError
+from vidgen.models.config import ExtractorConfig
 from vidgen.runtime.manifest import Manifest, read_manifest
 from vidgen.runtime.rebuild import export_words, rebuild_with
 
@@ -74,6 +75,8 @@ def alternative(artifact: Path, manifest: Manifest, kinds: tuple[str, ...] = (".
     Args:
         kinds: suffixes of the files that will do, the best first.
     """
+    if isinstance(manifest.config, ExtractorConfig):
+        return f"use --extractor {shlex.quote(manifest.config.network)}@backend=onnxruntime"
     for kind in kinds:
         same = _of_model(artifact, manifest) if kind == ".safetensors" else _graphs(artifact, manifest)
         if same:

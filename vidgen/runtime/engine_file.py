@@ -84,16 +84,27 @@ class LoadedEngine:
             for name in names
         )
 
-    def profiles(self, batch: tuple[str, int], length: tuple[str, int]) -> tuple[EngineProfile, ...]:
-        """The optimisation profiles, from the axes (input, axis) of the batch and of the motion latent's length."""
+    def profiles(
+        self, batch: tuple[str, int] | None, length: tuple[str, int] | None, told: Sequence[EngineProfile] = ()
+    ) -> tuple[EngineProfile, ...]:
+        """The optimisation profiles, from the axes (input, axis) of the batch and of the motion latent's length.
 
-        def sizes(axis: tuple[str, int], profile: int) -> tuple[int, int, int]:
+        Args:
+            told: those of the manifest, whose sizes are taken for an axis that the engine does not have.
+        """
+
+        def sizes(axis: tuple[str, int] | None, profile: int, otherwise: tuple[int, int, int]) -> tuple[int, int, int]:
+            if axis is None:
+                return otherwise
             shapes = self.engine.get_tensor_profile_shape(axis[0], profile)
             smallest, usual, largest = (int(tuple(shape)[axis[1]]) for shape in shapes)
             return smallest, usual, largest
 
-        numbers = range(self.engine.num_optimization_profiles)
-        return tuple(EngineProfile(sizes(batch, number), sizes(length, number)) for number in numbers)
+        found = []
+        for number in range(self.engine.num_optimization_profiles):
+            fixed = told[number] if number < len(told) else EngineProfile((1, 1, 1), (1, 1, 1))
+            found.append(EngineProfile(sizes(batch, number, fixed.batch), sizes(length, number, fixed.length)))
+        return tuple(found)
 
     def context(self, profile: int, stream: Stream, *, own_graphs: bool) -> Any:
         """A new execution context for one profile.
@@ -246,6 +257,6 @@ def stream_weights(loaded: LoadedEngine) -> None:
         loaded.engine.weight_streaming_budget_v2 = loaded.engine.get_weight_streaming_automatic_budget()
 
 
-def dynamic_axis(specs: Sequence[TensorSpec], dimension: str) -> tuple[str, int]:
-    """The first input, and its axis, of a named dynamic size."""
-    return next((spec.name, spec.shape.index(dimension)) for spec in specs if dimension in spec.shape)
+def dynamic_axis(specs: Sequence[TensorSpec], dimension: str) -> tuple[str, int] | None:
+    """The first input, and its axis, of a named dynamic size; None where no input has it."""
+    return next(((spec.name, spec.shape.index(dimension)) for spec in specs if dimension in spec.shape), None)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from vidgen.errors import SamplingError
-from vidgen.models.config import FramesRule, ModelInterface, TensorSpec
+from vidgen.models.config import ExtractorConfig, FramesRule, ModelInterface, TensorSpec
 
 if TYPE_CHECKING:
     from vidgen.runtime.manifest import Engine, Manifest, Precision
@@ -36,7 +36,10 @@ def check_manifest(manifest: Manifest) -> None:
         _need(bool(re.fullmatch(r"sm_[0-9]{2,3}[a-z]?", name)), "target", name, "an architecture such as sm_89")
     for name in (*manifest.labels, manifest.builder):
         _need(name.isprintable(), "labels or builder", name, "printable text")
-    _check_interface(manifest.interface)
+    if isinstance(manifest.config, ExtractorConfig):
+        _check_extractor(manifest.interface)
+    else:
+        _check_interface(manifest.interface)
     _check_precision(manifest.precision)
     for check in manifest.verification:
         for value in (check.max_grey_levels, check.tolerance_grey_levels, *check.drift):
@@ -64,6 +67,23 @@ def _check_interface(interface: ModelInterface) -> None:
     for spec in outputs:
         _check_tensor(spec, ("batch", "frames"))
     _check_rule(rule, interface.inputs)
+
+
+def _check_extractor(interface: ModelInterface) -> None:
+    """The same of a network that describes clips: a video, or frames, to rows of features."""
+    rule, outputs = interface.frames, (interface.output, *interface.extras)
+    _need(len(interface.inputs) == 1, "inputs", len(interface.inputs), "one")
+    names = [spec.name for spec in (*interface.inputs, *outputs)]
+    _need(len(set(names)) == len(names), "names of inputs and outputs", names, "each once")
+    (clips,) = interface.inputs
+    _one_of(("video",), f"kind of {clips.name}", clips.kind)
+    _need(len(clips.shape) in (4, 5), f"shape of {clips.name}", clips.shape, "4 or 5 axes")
+    _check_tensor(clips, ("batch", rule.dimension))
+    for spec in outputs:
+        _one_of(("features",), f"kind of {spec.name}", spec.kind)
+        _check_tensor(spec, ("batch",))
+    _need((rule.scale, rule.offset) == (1, 0), "frames", (rule.scale, rule.offset), "1 of each frame")
+    _between(1, MOST_FRAMES, "frames.default", rule.default)
 
 
 def _check_tensor(spec: TensorSpec, dynamic: tuple[str, ...]) -> None:

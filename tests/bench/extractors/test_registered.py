@@ -160,7 +160,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("inception", "expected one of resnext101-kinetics"),
         ("random-r3d@size=7", "from 32 to"),
         ("random-r3d@frames=7", "expected size"),
-        ("classifier@size=64", "expected none"),
+        ("classifier@size=64", "expected backend"),
         (None, "no extractor was named"),
     ],
 )

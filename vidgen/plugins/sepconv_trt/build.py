@@ -50,24 +50,26 @@ def build() -> Path:
     return cached(f"separable-convolution-{_key(compiler)}.so", functools.partial(_compile, compiler))
 
 
-def cached(name: str, make: Callable[[Path], None], *, kind: str = "kernels") -> Path:
+def cached(
+    name: str, make: Callable[[Path], None], *, kind: str = "kernels", usable: Callable[[Path], bool] | None = None
+) -> Path:
     """A file of the cache, made where it is missing. Several processes that want it at once make it once.
 
     Args:
         name: says all that the content depends on, as a hash. make: writes the content to the path it is given.
-        kind: folder of the cache.
+        kind: folder of the cache. usable: whether a file that is there will do; one that is not empty does when None.
 
     Raises:
         StorageError: neither the cache folder nor the temporary folder can be written; and what ``make`` raises.
     """
-    folder = cache_folder(kind)
-    if _usable(folder / name):
+    folder, usable = cache_folder(kind), usable or _usable
+    if usable(folder / name):
         return folder / name
     try:
-        return _build_into(folder, name, make)
+        return _build_into(folder, name, make, usable)
     except (StorageError, OSError) as error:
         _log.info("the cache %s cannot be written: %s", folder, error)
-        return _build_into(_temporary_folder(), name, make)
+        return _build_into(_temporary_folder(), name, make, usable)
 
 
 def cache_folder(kind: str = "kernels") -> Path:
@@ -89,16 +91,16 @@ def rebuild(broken: Path) -> Path:
         with _locked(broken.parent):
             broken.unlink(missing_ok=True)
     except OSError:
-        return _build_into(_temporary_folder(), broken.name, functools.partial(_compile, compiler_command()))
+        return _build_into(_temporary_folder(), broken.name, functools.partial(_compile, compiler_command()), _usable)
     return build()
 
 
-def _build_into(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+def _build_into(folder: Path, name: str, make: Callable[[Path], None], usable: Callable[[Path], bool]) -> Path:
     made = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         # Another process may have built it while this one waited.
-        if not _usable(made):
+        if not usable(made):
             remove_partials(folder)
             _log.info("building %s", made)
             with atomic_file(made) as partial:

@@ -9,12 +9,15 @@ import shlex
 from pathlib import Path
 
 from vidgen.errors import ArtifactError, BackendError, VidgenError
+from vidgen.models.config import ExtractorConfig
 from vidgen.runtime.backends.base import Backend
 from vidgen.runtime.elsewhere import alternative
 from vidgen.runtime.manifest import Manifest, checkpoint_manifest, manifest_path, read_manifest
 from vidgen.runtime.rebuild import rebuild_with
 
-__all__ = ["BACKENDS", "Backend", "backend_for", "device_for", "manifest_of", "open_backend", "runs"]
+__all__ = [
+    "BACKENDS", "Backend", "backend_for", "device_for", "load_backend", "manifest_of", "open_backend", "runs"
+]  # fmt: skip
 
 #: Name that users type -> module and class. The module is imported only when it is asked for.
 BACKENDS: dict[str, tuple[str, str]] = {
@@ -135,6 +138,13 @@ def manifest_of(
     if artifact.suffix == ".safetensors":
         return checkpoint_manifest(artifact, output or "uint8", masks=masks, conditional=conditional)
     manifest = _read_manifest(artifact, trust)
+    if isinstance(manifest.config, ExtractorConfig):
+        raise ArtifactError(
+            f"cannot take videos from {artifact}",
+            seen=f"the extractor {manifest.config.network}, expected a generator",
+            cause="it describes clips for scores, and makes none",
+            fix=f"vidgen stats DATA --extractor {manifest.config.network} -o STATS.npz",
+        )
     has = manifest.interface.output.dtype
     if output is not None and has != output:
         raise ArtifactError(
@@ -213,8 +223,25 @@ def open_backend(
         BackendError: the backend does not exist, does not run this kind of file, or cannot load it.
         MissingDependencyError: the backend's library is not installed.
     """
+    backend_for(artifact, name)  # refuses before a large file is hashed
+    manifest = manifest_of(artifact, output=output, masks=masks, conditional=conditional, trust=trust)
+    return load_backend(artifact, manifest, name, threads=threads, device=device)
+
+
+def load_backend(
+    artifact: str | Path,
+    manifest: Manifest,
+    name: str | None = None,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+) -> Backend:
+    """Load an artifact of any kind of network, extractors too, whose manifest is at hand.
+
+    Raises:
+        ArtifactError, BackendError, MissingDependencyError: as :func:`open_backend`.
+    """
     chosen = backend_for(artifact, name)
     module, kind = BACKENDS.get(chosen, ("vidgen.runtime.backends.fake", "FakeBackend"))
-    manifest = manifest_of(artifact, output=output, masks=masks, conditional=conditional, trust=trust)
     backend: type[Backend] = getattr(importlib.import_module(module), kind)
     return backend.load(Path(artifact), manifest, threads=threads, device=device_for(artifact, device))

@@ -167,7 +167,9 @@ class TensorRTBackend(Backend):
         interface = self._manifest.interface
         check_buffers(interface, batch.inputs, batch.output, batch.extras)
         sizes = _sizes(interface, batch.inputs)
-        profile = self._profile(sizes["batch"], sizes[interface.frames.dimension])
+        usual = self._profiles[0]
+        length = sizes.get(interface.frames.dimension, usual.length[1])
+        profile = self._profile(sizes.get("batch", usual.batch[1]), length)
         if self._loop.full:
             self._collect()
         try:
@@ -175,7 +177,7 @@ class TensorRTBackend(Backend):
         except BackendError as error:
             if "outofmemory" not in error.seen.lower().replace("_", "").replace(" ", ""):
                 raise
-            raise run_error(self.name, MemoryError(error.seen), sizes["batch"]) from error
+            raise run_error(self.name, MemoryError(error.seen), len(batch.output)) from error
         self._submitted.append(_Submitted(batch))
         return self._submitted[-1]
 
@@ -267,7 +269,8 @@ def _sizes(interface: ModelInterface, inputs: Arrays) -> Mapping[str, int]:
         for dimension, size in zip(spec.shape, inputs[spec.name].shape, strict=True)
         if isinstance(dimension, str)
     }
-    return {**sizes, "frames": interface.frames.frames(sizes[interface.frames.dimension])}
+    length = sizes.get(interface.frames.dimension)
+    return sizes if length is None else {**sizes, "frames": interface.frames.frames(length)}
 
 
 def _device_number(device: str) -> int:
@@ -303,7 +306,7 @@ def _check(artifact: Path, manifest: Manifest, engine: Engine, loaded: LoadedEng
     interface = manifest.interface
     batch = dynamic_axis(interface.inputs, "batch")
     length = dynamic_axis(interface.inputs, interface.frames.dimension)
-    profiles = loaded.profiles(batch, length)
+    profiles = loaded.profiles(batch, length, engine.profiles)
     if on_host or profiles != engine.profiles:
         raise BackendError(
             f"tensorrt refuses {artifact}",

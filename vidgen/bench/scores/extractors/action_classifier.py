@@ -9,7 +9,7 @@ from vidgen._imports import require
 from vidgen.bench.scores.classifier import FRAMES, SIDE, classifier_info
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.extractors.clips import LOGITS, ClipExtractor
-from vidgen.bench.scores.extractors.network import OnnxNetwork, cached_model, write_model
+from vidgen.bench.scores.extractors.network import PRECISION, Graph, cached_graph, open_network, write_graph
 from vidgen.errors import SettingsError
 from vidgen.models.checkpoint import load_into, load_tensors, read_info
 from vidgen.models.config import ClassifierConfig
@@ -21,7 +21,7 @@ NAME = "classifier"
 BATCH = 8
 
 
-def open_classifier(weights: Path | None, *, threads: int | None, device: str) -> Extractor:
+def open_classifier(weights: Path | None, *, threads: int | None, device: str, backend: str | None = None) -> Extractor:
     """Open it.
 
     Args:
@@ -41,28 +41,29 @@ def open_classifier(weights: Path | None, *, threads: int | None, device: str) -
     info = classifier_info(weights)
     config = read_info(weights).config
     assert isinstance(config, ClassifierConfig)
-    model = cached_model(NAME, info.sha256, lambda: _write(weights, config))
-    network = OnnxNetwork(model, weights, batch=BATCH, threads=threads, device=device)
+    graph = cached_graph(NAME, info.sha256, lambda: _write(weights, config), batch=BATCH)
+    network = open_network(graph, threads=threads, device=device, backend=backend)
     facts = {
         "name": NAME,
+        "backend": network.description,
         "spaces": ("features",),
         "frames": FRAMES,
         "size": (SIDE, SIDE),
         "weight_sha256": info.sha256,
         "licence": "of the weights: that of the data it was trained on",
     }
-    said = {"range": [-1.0, 1.0], "resize": "PIL bilinear", "batch": BATCH, "dtype": "float32"}
+    said = {"range": [-1.0, 1.0], "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
     return ClipExtractor(network, facts, said, classes=True)
 
 
-def _write(weights: Path, config: ClassifierConfig) -> bytes:
+def _write(weights: Path, config: ClassifierConfig) -> Graph:
     require("torch", "prepare the classifier for its first use")
     from vidgen.models.classifier import Classifier
 
     network = Classifier(config)
     load_into(network, load_tensors(weights), weights)
     outputs = {"features": 8 * config.ndf, LOGITS: config.n_class}
-    return write_model(_prepared(network), ("batch", FRAMES, SIDE, SIDE, 3), outputs, NAME)
+    return write_graph(_prepared(network), ("batch", FRAMES, SIDE, SIDE, 3), outputs, NAME)
 
 
 def _prepared(network: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from vidgen._files import sha256
 from vidgen._imports import require
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.extractors.clips import FrameExtractor
-from vidgen.bench.scores.extractors.network import OnnxNetwork, cached_model, write_model
+from vidgen.bench.scores.extractors.network import PRECISION, Graph, cached_graph, open_network, write_graph
 from vidgen.errors import CheckpointError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ GROUPS = (
 )
 
 
-def open_efficientnet_lite0(*, size: int = SIZE, threads: int | None, device: str) -> Extractor:
+def open_efficientnet_lite0(
+    *, size: int = SIZE, threads: int | None, device: str, backend: str | None = None
+) -> Extractor:
     """Open it; ``size`` is the height and width it works at.
 
     Raises:
@@ -53,10 +55,11 @@ def open_efficientnet_lite0(*, size: int = SIZE, threads: int | None, device: st
     digest = sha256(path)
     if not digest.startswith(WEIGHTS_SHA256):
         raise _altered(path, f"SHA-256 {digest[:16]}..., expected {WEIGHTS_SHA256}...")
-    model = cached_model(NAME, digest, lambda: _write(path, size), size=size)
-    network = OnnxNetwork(model, NAME, batch=BATCH, threads=threads, device=device)
-    facts = {"name": NAME, "size": (size, size), "weight_sha256": digest, "licence": LICENCE}
-    said = {"range": [-CENTRE / SCALE, 1.0], "resize": "PIL bilinear", "batch": BATCH, "dtype": "float32"}
+    graph = cached_graph(NAME, digest, lambda: _write(path, size), batch=BATCH, size=size)
+    network = open_network(graph, threads=threads, device=device, backend=backend)
+    facts: dict[str, object] = {"name": NAME, "size": (size, size), "weight_sha256": digest, "licence": LICENCE}
+    facts["backend"] = network.description
+    said = {"range": [-CENTRE / SCALE, 1.0], "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
     return FrameExtractor(network, facts, said)
 
 
@@ -89,9 +92,9 @@ def _altered(path: Path, seen: str) -> CheckpointError:
     )
 
 
-def _write(path: Path, size: int) -> bytes:
+def _write(path: Path, size: int) -> Graph:
     require("torch", f"prepare {NAME} for its first use")
-    return write_model(load_network(path, size), ("batch", size, size, 3), {"features": FEATURES}, NAME)
+    return write_graph(load_network(path, size), ("batch", size, size, 3), {"features": FEATURES}, NAME)
 
 
 def load_network(path: Path, size: int) -> nn.Module:

@@ -56,7 +56,7 @@ def open_exported_program(
         ) from error
     contract = _contract(file, program, options)
     network = _TorchNetwork(program, contract, threads, device)
-    return given_extractor(file, network, contract, runtime="torch")
+    return given_extractor(file, network, contract)
 
 
 def _contract(file: Path, program: Any, options: Mapping[str, str]) -> Contract:
@@ -76,6 +76,13 @@ class _TorchNetwork:
         self._module: Any = program.module().to(device)
         self._batch, self._threads, self._device = contract.batch, threads, device
 
+    @property
+    def description(self) -> str:
+        """Library, version and device."""
+        import torch
+
+        return f"torch {torch.__version__}, {self._device}"
+
     def run(self, items: NDArray[Any]) -> Outputs:
         """Describe items, with as many threads as were asked for."""
         import torch
@@ -87,7 +94,7 @@ class _TorchNetwork:
             torch.set_num_threads(self._threads)
         try:
             with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                return in_batches(self._run, items, self._batch)
+                return in_batches(lambda parts: map(self._run, parts), items, self._batch)
         except (RuntimeError, MemoryError, ValueError) as error:
             raise run_error("torch", error, self._batch) from error
         finally:

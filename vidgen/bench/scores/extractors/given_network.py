@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,14 @@ class Contract:
             low, high = self.range
             values = values.astype(np.float32) * np.float32((high - low) / 255.0) + np.float32(low)
         return np.ascontiguousarray(values)
+
+
+class Runner(Network, Protocol):
+    """A network that says what computes it."""
+
+    @property
+    def description(self) -> str:
+        """Name and version of what computes, and where."""
 
 
 class _Arranged:
@@ -177,7 +185,7 @@ def _range(file: Path, dtype: str, text: str | None) -> tuple[float, float] | No
     return low, high
 
 
-def given_extractor(file: Path, inner: Network, contract: Contract, **said: object) -> Extractor:
+def given_extractor(file: Path, inner: Runner, contract: Contract) -> Extractor:
     """An extractor of a loaded network, after it has been tried.
 
     Raises:
@@ -195,14 +203,15 @@ def given_extractor(file: Path, inner: Network, contract: Contract, **said: obje
         "size": contract.size,
         "weight_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "licence": LICENCE,
+        "backend": inner.description,
     }
     described = {
         "layout": contract.layout,
         "dtype": contract.dtype,
         "range": list(contract.range) if contract.range else None,
+        "tf32": False,
         "resize": "PIL bilinear" if contract.size else "none",
         "batch": contract.batch,
-        **said,
     }
     if "T" not in contract.layout:
         if spaces != ("features",):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vidgen._imports import require
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.extractors.clips import ClipExtractor
-from vidgen.bench.scores.extractors.network import OnnxNetwork, cached_model, write_model
+from vidgen.bench.scores.extractors.network import PRECISION, Graph, cached_graph, open_network, write_graph
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,20 +25,21 @@ WIDTHS = (16, 32, 64, 128)
 BATCH = 8
 
 
-def open_random_r3d(*, size: int = SIZE, threads: int | None, device: str) -> Extractor:
+def open_random_r3d(*, size: int = SIZE, threads: int | None, device: str, backend: str | None = None) -> Extractor:
     """Open it; ``size`` is the height and width it works at. Needs no weights."""
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in random_weights().values())).hexdigest()
-    model = cached_model(NAME, digest, lambda: _write(size), size=size)
-    network = OnnxNetwork(model, NAME, batch=BATCH, threads=threads, device=device)
+    graph = cached_graph(NAME, digest, lambda: _write(size), batch=BATCH, size=size)
+    network = open_network(graph, threads=threads, device=device, backend=backend)
     facts = {
         "name": NAME,
+        "backend": network.description,
         "spaces": ("features",),
         "frames": None,
         "size": (size, size),
         "weight_sha256": digest,
         "licence": "none needed: random numbers",
     }
-    said = {"note": "smoke test: random weights", "resize": "PIL bilinear", "batch": BATCH, "dtype": "float32"}
+    said = {"note": "smoke test: random weights", "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
     return ClipExtractor(network, facts, said, classes=False)
 
 
@@ -69,9 +70,9 @@ def random_weights() -> dict[str, NDArray[np.float32]]:
     return weights
 
 
-def _write(size: int) -> bytes:
+def _write(size: int) -> Graph:
     require("torch", f"prepare {NAME} for its first use")
-    return write_model(_network(), ("batch", "frames", size, size, 3), {"features": WIDTHS[-1]}, NAME)
+    return write_graph(_network(), ("batch", "frames", size, size, 3), {"features": WIDTHS[-1]}, NAME)
 
 
 def _network() -> nn.Module:

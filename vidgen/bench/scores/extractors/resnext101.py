@@ -9,7 +9,7 @@ from vidgen._files import sha256
 from vidgen._imports import require
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.extractors.clips import LOGITS, ClipExtractor
-from vidgen.bench.scores.extractors.network import OnnxNetwork, cached_model, write_model
+from vidgen.bench.scores.extractors.network import PRECISION, Graph, cached_graph, open_network, write_graph
 from vidgen.errors import CheckpointError, SettingsError
 from vidgen.models.checkpoint import load_into, load_tensors, read_info
 from vidgen.models.config import ResNeXt3DConfig
@@ -24,10 +24,14 @@ NAME = "resnext101-kinetics"
 MEAN = (114.7748, 107.7354, 99.4750)
 FEATURES = 2048
 BATCH = 8
-LICENCE = "of the weights: as the user's file came; the official program is under the MIT licence"
+#: The page that links the official file says nothing else of its licence than the repository's.
+LICENCE = (
+    "of the weights: as the user's file came; the official ones carry no statement of their own, and are linked from "
+    "3D-ResNets-PyTorch, which is under the MIT licence (Copyright 2017 Kensho Hara); trained on Kinetics"
+)
 
 
-def open_resnext101(weights: Path | None, *, threads: int | None, device: str) -> Extractor:
+def open_resnext101(weights: Path | None, *, threads: int | None, device: str, backend: str | None = None) -> Extractor:
     """Open it.
 
     Args:
@@ -47,17 +51,18 @@ def open_resnext101(weights: Path | None, *, threads: int | None, device: str) -
         )
     config = _config(weights)
     digest = sha256(weights)
-    model = cached_model(NAME, digest, lambda: _write(weights, config))
-    network = OnnxNetwork(model, weights, batch=BATCH, threads=threads, device=device)
+    graph = cached_graph(NAME, digest, lambda: _write(weights, config), batch=BATCH)
+    network = open_network(graph, threads=threads, device=device, backend=backend)
     facts = {
         "name": NAME,
+        "backend": network.description,
         "spaces": ("features",),
         "frames": config.sample_duration,
         "size": (config.sample_size, config.sample_size),
         "weight_sha256": digest,
         "licence": LICENCE,
     }
-    said = {"mean": list(MEAN), "resize": "PIL bilinear", "batch": BATCH, "dtype": "float32"}
+    said = {"mean": list(MEAN), "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
     return ClipExtractor(network, facts, said, classes=True)
 
 
@@ -80,14 +85,14 @@ def _config(weights: Path) -> ResNeXt3DConfig:
     return info.config
 
 
-def _write(weights: Path, config: ResNeXt3DConfig) -> bytes:
+def _write(weights: Path, config: ResNeXt3DConfig) -> Graph:
     require("torch", f"prepare {NAME} for its first use")
     from vidgen.models.resnext3d import ResNeXt3D
 
     network = ResNeXt3D(config)
     load_into(network, load_tensors(weights), weights)
     shape = ("batch", config.sample_duration, config.sample_size, config.sample_size, 3)
-    return write_model(_prepared(network), shape, {"features": FEATURES, LOGITS: config.n_class}, NAME)
+    return write_graph(_prepared(network), shape, {"features": FEATURES, LOGITS: config.n_class}, NAME)
 
 
 def _prepared(network: ResNeXt3D) -> nn.Module:

@@ -95,7 +95,8 @@ class ClipProtocol(ABC):
 def describe(protocol: ClipProtocol, extractor: Extractor, space: str) -> dict[str, Any]:
     """Everything that two statistics must agree in to be compared (contracts 7).
 
-    A file of statistics adds ``samples`` and ``data``, which say what set of clips it is of.
+    A file of statistics adds ``samples`` and ``data``, which say what set of clips it is of. ``backend``, what computed
+    the features, is told and need not agree: backends differ by rounding.
     """
     return {
         **protocol.to_dict(),
@@ -103,6 +104,7 @@ def describe(protocol: ClipProtocol, extractor: Extractor, space: str) -> dict[s
         "space": space,
         "weight_sha256": extractor.weight_sha256,
         "extractor_settings": extractor.settings(),
+        "backend": extractor.backend,
     }
 
 
