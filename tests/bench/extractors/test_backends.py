@@ -16,8 +16,8 @@ from bench.extractors.conftest import noise_clips
 from bench.extractors.test_given import means, model
 from bench.extractors.test_registered import NAMES, has_efficientnet
 
-from vidgen.bench.scores.extractors import Extractor, open_extractor
-from vidgen.bench.scores.extractors.artifact import Artifact, cached_engine, cached_graph, save_artifact
+from vidgen.bench.scores.extractors import Extractor, export_extractor, extractor_graph, open_extractor
+from vidgen.bench.scores.extractors.artifact import Artifact, cached_engine, cached_graph
 from vidgen.bench.scores.extractors.network import BACKENDS, BackendNetwork, describing_interface
 from vidgen.bench.scores.moments import Moments
 from vidgen.bench.scores.protocols import describe, make_protocol
@@ -124,12 +124,7 @@ def test_engines_are_built_once_and_refused_without_a_gpu(
 
 
 def graph_of(name: str, checkpoints: dict[str, Path]) -> Artifact:
-    """The graph that opening an extractor keeps in the cache."""
-    with open_extractor(name, threads=1, weights=checkpoints.get(name)) as extractor:
-        network = extractor._network  # type: ignore[attr-defined]
-        manifest = network._opened().manifest
-    (path,) = {p for p in cache_of("onnx", name) if read_manifest(p).sha256 == manifest.sha256}
-    return Artifact(path, manifest)
+    return extractor_graph(name, weights=checkpoints.get(name))
 
 
 def cache_of(suffix: str, name: str) -> list[Path]:
@@ -201,13 +196,15 @@ def test_an_extractor_is_no_generator_and_can_be_saved(checkpoints: dict[str, Pa
     with pytest.raises(ArtifactError, match="expected a generator"):
         open_backend(graph.path)
     saved = tmp_path / "c.onnx"
-    assert save_artifact(graph, saved) == read_manifest(saved)
+    assert export_extractor(checkpoints["classifier"], saved) == read_manifest(saved) == graph.manifest
     clips = noise_clips(2, 10)
     with open_extractor(saved, threads=1) as again, open_extractor(checkpoints["classifier"], threads=1) as first:
         np.testing.assert_allclose(again.features(clips)["features"], first.features(clips)["features"], rtol=1e-5)
         assert again.has_logits
-    with pytest.raises(SettingsError, match=r"c\.onnx"):
-        save_artifact(graph, tmp_path / "c.plan")
+    with pytest.raises(SettingsError, match=r"use .*c\.onnx"):
+        export_extractor("random-r3d@size=32", tmp_path / "c.pt")
+    with pytest.raises(SettingsError, match="expected one of resnext101-kinetics"):
+        export_extractor("inception", tmp_path / "c.onnx")
 
 
 def statistics(first: int, backend: str, **more: Any) -> Statistics:

