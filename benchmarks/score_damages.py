@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from vidgen._files import atomic_file
-from vidgen.bench.scores.bootstrap import FrechetBootstrap, frechet_bootstrap
 from vidgen.bench.scores.extractors import open_extractor
 from vidgen.bench.scores.frechet import FrechetSide
+from vidgen.bench.scores.frechet_interval import FrechetEstimate, frechet_estimate
 from vidgen.bench.scores.intervals import Interval
 from vidgen.bench.scores.protocols import codec
 from vidgen.data.store import ClipStore
@@ -108,18 +108,18 @@ def rows(folder: Path, options: argparse.Namespace) -> Iterator[str]:
         damaged(second, "real"),
         generated(folder, options.checkpoint, options.n),
     )
-    trained: dict[tuple[str, str], FrechetBootstrap] = {}
+    trained: dict[tuple[str, str], FrechetEstimate] = {}
     for label, videos in sets:
         cells = []
         for one in extractors:
             for space, features in one.features(videos).items():
-                found = frechet_bootstrap(features, sides[one.name, space], replicates=options.replicates)
+                found = frechet_estimate(features, sides[one.name, space])
                 cells.append(_with_spread(found.value, found.interval))
                 if label == "trained":
                     trained[one.name, space] = found
                 elif label == HALF:
-                    difference, interval = found.minus(trained[one.name, space])
-                    cells[-1] += f"; {_with_spread(difference, interval, '+')} to trained"
+                    difference = found.minus(trained[one.name, space])
+                    cells[-1] += f"; {_with_spread(difference.value, difference.interval, '+')} to trained"
         yield f"| {label} | {' | '.join(cells)} |"
 
 
@@ -134,7 +134,6 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="a trained G3AN")
     parser.add_argument("--classifier", type=Path, help="a trained classifier, for features of its last hidden layer")
     parser.add_argument("-n", type=int, default=256, help="clips of each set")
-    parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--write", type=Path, help="page whose table is replaced")
     options = parser.parse_args()
     lines = []

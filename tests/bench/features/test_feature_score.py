@@ -18,6 +18,7 @@ from vidgen.bench.scores.feature_score import score_features
 from vidgen.bench.scores.feature_settings import FeatureScoreSettings, StatsSettings
 from vidgen.bench.scores.feature_statistics import stats
 from vidgen.bench.scores.frechet import frechet_distance
+from vidgen.bench.scores.intervals import Interval
 from vidgen.bench.scores.score import score, score_settings
 from vidgen.errors import BackendError, ScoreError, SettingsError, StorageError
 from vidgen.runtime.backends.fake import FakeBackend
@@ -80,15 +81,58 @@ def test_several_artifacts_are_compared_on_the_same_latents(make: Make, clean_ar
     second = _second(tmp_path / "second.onnx", clean_artifact)
     report = score_features(make(engines=(clean_artifact, second), compared=8), extractor=PixelExtractor())
     one, two = (entry.spaces["features"] for entry in report.scores)
-    assert one.delta is None and two.delta == 0 and two.delta_interval is not None
-    assert two.delta_interval.standard_error == 0
+    assert not one.to_first
+    assert set(two.to_first) == {"frechet", "kernel", "precision", "recall", "density", "coverage"}
+    assert all(found.value == 0 and found.interval is not None for found in two.to_first.values())
+    assert two.to_first["frechet"].interval == two.to_first["kernel"].interval == Interval(0.0, 0.0, 0.0)
+    assert not report.scores[0].answers_to_first
+    assert report.scores[1].answers_to_first["inter_entropy"].interval == Interval(0.0, 0.0, 0.0)
     assert report.scores[0].psnr is None and report.scores[1].psnr == np.inf and report.compared == 8
     header, *rows = report.rows()
-    assert header[:5] == ["source", "space", "N / reference", "FID", "to the first"] and len(rows) == 2
-    assert rows[1][2] == "40 / 40" and rows[1][-1] == "equal" and "±" in rows[0][3]
+    assert header[:5] == ["source", "space", "N / reference", "FID", "KID x1000"] and len(rows) == 2
+    assert rows[1][2] == "40 / 40" and "±" in rows[0][3] and "±" in rows[0][4]
+    assert report.source_rows()[2][-1] == "equal"
+    (differences,) = report.difference_rows()
+    assert differences[0] == [f"minus {clean_artifact}", "space", str(second)]
+    assert [row[0] for row in differences[1:]] == [
+        "FID", "KID x1000", "precision", "recall", "density", "coverage", "IS", "H(y)", "H(y|x)"
+    ]  # fmt: skip
+    assert all("±" in row[2] for row in differences[1:])
     values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    plain = values["scores"][1]["spaces"]["features"]["to_first"]["frechet"]
+    assert plain == {"value": 0.0, "interval": {"low": 0.0, "high": 0.0, "standard_error": 0.0}}
     assert values["scores"][1]["psnr"] == "equal" and values["scores"][1]["spaces"]["features"]["n"] == 40
     assert "40 / 40" in report.table() and "| ---" in report.markdown()
+
+
+def test_differences_of_many_sources_stay_within_a_line(make: Make, clean_artifact: Path, tmp_path: Path) -> None:
+    others = [_second(tmp_path / f"{name}.onnx", clean_artifact) for name in "abcdef"]
+    report = score_features(make(engines=(clean_artifact, *others), n=10), extractor=PixelExtractor())
+    tables = report.difference_rows()
+    assert [len(table[0]) for table in tables] == [6, 4]
+    names = [name for table in tables for name in table[0][2:]]
+    assert names == [str(path) for path in others]
+
+
+def test_an_extractor_with_classes_gives_the_score_and_its_entropies(make: Make, tmp_path: Path) -> None:
+    out = tmp_path / "score.json"
+    report = score_features(make(out=out, replicates=20), extractor=PixelExtractor())
+    answers = report.scores[0].answers
+    assert answers is not None
+    header, row = report.source_rows()
+    assert header == ["source", "IS", "H(y)", "H(y|x)", "videos/s"]
+    for cell, value in zip(row[1:4], (answers.value, answers.inter_entropy, answers.intra_entropy), strict=True):
+        assert float(cell.split(" ± ")[0]) == pytest.approx(value, abs=6e-4) and "±" in cell
+    stored = json.loads(out.read_text())["scores"][0]["answers"]
+    assert stored["inter_entropy"] == answers.inter_entropy and stored["intra_entropy"] == answers.intra_entropy
+    assert set(stored["intervals"]) == {"value", "inter_entropy", "intra_entropy"}
+    assert " H(y|x)" in report.table() and "H(y|x), how unsure" in report.table()
+
+
+def test_no_resampling_leaves_those_intervals_out(make: Make) -> None:
+    score = score_features(make(replicates=0), extractor=PixelExtractor()).scores[0]
+    assert score.spaces["features"].frechet.interval is None
+    assert score.answers is not None and not score.answers.intervals
 
 
 def test_reference_statistics_are_cached_by_content(make: Make, store: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from support.vectors import load
 
+from vidgen.bench.scores.classifier_metrics import ClassifierStatistics, classifier_metrics
 from vidgen.bench.scores.inception_score import inception_score, probabilities_of
 from vidgen.errors import ScoreError, SettingsError
 
@@ -24,6 +25,10 @@ def test_score_of_all_clips_matches_the_reference(case: str) -> None:
     found = inception_score(np.log(np.maximum(stored["in_pred"], 1e-300)), replicates=0)
     assert found.value == pytest.approx(stored["out_scores"][0], abs=1e-9)
     assert found.n == len(stored["in_pred"]) and found.interval is None
+    assert found.value == pytest.approx(np.exp(found.inter_entropy - found.intra_entropy), abs=1e-12)
+    sums = ClassifierStatistics.empty(stored["in_pred"].shape[1], 1, 0)
+    answers = classifier_metrics(sums.with_clips(stored["in_pred"], [0] * found.n, range(found.n)))
+    assert (found.inter_entropy, found.intra_entropy) == pytest.approx((answers.inter_entropy, answers.intra_entropy))
 
 
 @given(npst.arrays(np.float64, st.tuples(st.integers(1, 30), st.integers(1, 6)), elements=st.floats(-900, 900)))
@@ -62,6 +67,26 @@ def test_interval_is_as_wide_as_scores_of_other_clips_spread() -> None:
     assert 0.7 < told / np.std([one.value for one in found]) < 1.4
 
 
+def test_intervals_are_those_of_the_classifiers_metrics() -> None:
+    logits = draw(0, 60)
+    sums = ClassifierStatistics.empty(5, 1, 40).with_clips(probabilities_of(logits), [0] * 60, range(60), 3)
+    expected = classifier_metrics(sums).intervals
+    found = inception_score(logits, replicates=40, seed=3).intervals
+    for name, other in (("value", "inception_score"), *((name, name) for name in ("inter_entropy", "intra_entropy"))):
+        assert found[name].standard_error == pytest.approx(expected[other].standard_error, rel=1e-9)
+
+
+def test_differences_are_those_of_pairs() -> None:
+    logits = draw(0, 200)
+    first, second = (inception_score(one, replicates=60) for one in (logits, logits + 0.1 * draw(1, 200)))
+    found = second.minus(first)
+    assert set(found) == {"value", "inter_entropy", "intra_entropy"}
+    assert found["value"].value == second.value - first.value
+    assert found["value"].interval is not None and first.interval is not None
+    assert found["value"].interval.standard_error < first.interval.standard_error / 3
+    assert second.minus(inception_score(logits, replicates=0))["value"].interval is None
+
+
 def test_interval_does_not_depend_on_the_order() -> None:
     logits, order = draw(0, 30), np.random.default_rng(0).permutation(30)
     found = inception_score(logits, replicates=20).interval
@@ -73,7 +98,9 @@ def test_interval_does_not_depend_on_the_order() -> None:
 def test_few_clips_are_warned_of_and_bad_ones_refused() -> None:
     assert "20 clips for 5 classes" in inception_score(draw(0, 20)).warnings[0]
     assert not inception_score(draw(0, 50)).warnings
-    assert inception_score(draw(0, 20)).to_dict()["classes"] == 5
+    plain = inception_score(draw(0, 20)).to_dict()
+    assert plain["classes"] == 5 and set(plain["intervals"]) == {"value", "inter_entropy", "intra_entropy"}
+    assert "replicates" not in plain
     with pytest.raises(ScoreError, match="clip 1 is not finite"):
         inception_score(np.array([[0.0, 1], [np.inf, 0]]))
     with pytest.raises(ScoreError, match="0 clips"):

@@ -112,6 +112,34 @@ def test_too_few_clips_are_refused() -> None:
         neighbour_scores(draw(0, 50), draw(1, 9, 5))
 
 
+def test_differences_are_those_of_pairs_and_hold() -> None:
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
+    alone = []
+    for i in range(60):
+        real, rows = draw(2 * i, 100), draw(2 * i + 1, 100, shift=0.2)
+        first, second = (neighbour_scores(real, one) for one in (rows, rows + 0.2 * np.tanh(3 * rows[:, ::-1])))
+        for name, difference in second.minus(first).items():
+            assert difference.value == getattr(second, name) - getattr(first, name)
+            assert difference.interval is not None
+            found[name].append((difference.value, difference.interval.standard_error))
+        alone.append(first.intervals["density"].standard_error)
+    for name, pairs in found.items():
+        values, told = np.array(pairs).T
+        assert np.mean(np.abs(values - values.mean()) < 1.96 * told) > 0.8, name
+    assert np.mean([error for _, error in found["density"]]) < np.mean(alone)
+
+
+def test_scores_that_no_clip_changed_still_differ_by_chance() -> None:
+    found = neighbour_scores(draw(0, 50), draw(1, 50))
+    same = found.minus(neighbour_scores(draw(0, 50), draw(1, 50)))
+    assert all(one.value == 0 for one in same.values())
+    assert same["density"].interval is not None and same["density"].interval.high == 0
+    assert same["recall"].interval is not None and 0.02 < same["recall"].interval.high < 0.1
+    unlike = found.minus(neighbour_scores(draw(0, 50), draw(2, 30)))
+    assert unlike["precision"].interval is not None and unlike["precision"].interval.high < 0.5
+
+
 def test_result_is_json() -> None:
     found = neighbour_scores(draw(0, 20), draw(1, 20)).to_dict()
+    assert "judged" not in found
     assert found["k"] == [3, 5] and set(found["intervals"]) == set(NAMES)

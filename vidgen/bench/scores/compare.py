@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgen.bench.scores.bootstrap import FrechetBootstrap, frechet_bootstrap
 from vidgen.bench.scores.fid_infinity import FidInfinity, fid_infinity
 from vidgen.bench.scores.frechet import FrechetSide
+from vidgen.bench.scores.frechet_interval import FrechetEstimate, frechet_estimate
 from vidgen.bench.scores.inception_score import InceptionScore, inception_score
-from vidgen.bench.scores.intervals import Interval
+from vidgen.bench.scores.intervals import REPLICATES, Difference
 from vidgen.bench.scores.kernel_distance import KernelDistance, kernel_distance
 from vidgen.bench.scores.neighbours import K_DENSITY, NeighbourScores, neighbour_scores
 from vidgen.bench.scores.statistics_file import Statistics, check_same_protocol
@@ -29,29 +29,28 @@ class SpaceScore:
 
     Attributes:
         frechet: the distance to the reference, with its interval where features were kept.
-        delta, delta_interval: of the distance to that of the first source; None for the first itself.
         kernel, neighbours, infinity: None where features are missing on a side, or nobody asked.
         n, reference_n: clips of the two sides; the latter None where a file does not say.
         warnings: sentences.
+        to_first: by score (frechet, kernel, precision, recall, density, coverage), how much it differs from that of
+            the first source, with the interval of pairs; empty for the first itself.
     """
 
-    frechet: FrechetBootstrap
-    delta: float | None
-    delta_interval: Interval | None
+    frechet: FrechetEstimate
     kernel: KernelDistance | None
     neighbours: NeighbourScores | None
     infinity: FidInfinity | None
     n: int
     reference_n: int | None
     warnings: tuple[str, ...]
+    to_first: Mapping[str, Difference]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         parts = {name: getattr(self, name) for name in ("frechet", "kernel", "neighbours", "infinity")}
         return {
             **{name: None if part is None else part.to_dict() for name, part in parts.items()},
-            "delta": self.delta,
-            "delta_interval": None if self.delta_interval is None else vars(self.delta_interval),
+            "to_first": {name: difference.to_dict() for name, difference in self.to_first.items()},
             "n": self.n,
             "reference_n": self.reference_n,
             "warnings": list(self.warnings),
@@ -63,12 +62,12 @@ class Comparison:
     """How sources are compared with a reference.
 
     Attributes:
-        replicates: resamplings behind intervals. seed: of them and of subsets. infinity: extrapolate the distance to
-            infinitely many clips.
+        replicates: resamplings behind the intervals that need them; 0 leaves out that of the Fréchet distance too.
+        seed: of them and of subsets. infinity: extrapolate the distance to infinitely many clips.
         say: called with what is being computed, as it may take a while.
     """
 
-    replicates: int
+    replicates: int = REPLICATES
     seed: int = 0
     infinity: bool = False
     say: Callable[[str], None] = lambda what: None
@@ -78,14 +77,14 @@ class Comparison:
         scored: Statistics,
         reference: Statistics,
         side: FrechetSide,
-        first: FrechetBootstrap | None,
+        first: SpaceScore | None,
         names: tuple[str, str],
     ) -> SpaceScore:
         """Score one source in one space.
 
         Args:
             side: of the reference, prepared once for all sources.
-            first: the distance of the first source; None for that one itself.
+            first: the scores of the first source; None for that one itself.
             names: of the source and the reference, for messages.
 
         Raises:
@@ -94,7 +93,6 @@ class Comparison:
         warnings = check_same_protocol(scored, reference, names)
         self.say("Fréchet distance")
         frechet = self._frechet(scored, side)
-        delta, delta_interval = (None, None) if first is None else frechet.minus(first)
         a, b = reference.features, scored.features
         kernel = neighbours = infinity = None
         if a is not None and b is not None:
@@ -110,30 +108,39 @@ class Comparison:
             infinity = fid_infinity(b, side, seed=self.seed)
         for part in (frechet.distance, kernel, neighbours, infinity):
             warnings += part.warnings if part is not None else ()
-        return SpaceScore(
+        score = SpaceScore(
             frechet=frechet,
-            delta=delta,
-            delta_interval=delta_interval,
             kernel=kernel,
             neighbours=neighbours,
             infinity=infinity,
             n=scored.n or 0,
             reference_n=reference.n,
             warnings=tuple(dict.fromkeys(warnings)),
+            to_first={},
         )
+        return score if first is None else replace(score, to_first=_differences(score, first))
 
-    def _frechet(self, scored: Statistics, side: FrechetSide) -> FrechetBootstrap:
-        if scored.features is None:
-            return FrechetBootstrap(scored.side().to(side), None, np.zeros(0))
-        indices = None if scored.indices is None else scored.indices.tolist()
-        return frechet_bootstrap(scored.features, side, replicates=self.replicates, seed=self.seed, indices=indices)
+    def _frechet(self, scored: Statistics, side: FrechetSide) -> FrechetEstimate:
+        if scored.features is None or not self.replicates:
+            return FrechetEstimate(scored.side().to(side))
+        return frechet_estimate(scored.features, side)
 
     def answers(self, logits: NDArray[np.float32] | None, indices: list[int]) -> InceptionScore | None:
         """The Inception Score and entropies of an extractor with classes."""
         if logits is None:
             return None
         self.say("Inception Score")
-        return inception_score(logits, seed=self.seed, indices=indices)
+        return inception_score(logits, replicates=self.replicates, seed=self.seed, indices=indices)
+
+
+def _differences(score: SpaceScore, first: SpaceScore) -> dict[str, Difference]:
+    """How much the scores of a source differ from those of the first one."""
+    found = {"frechet": score.frechet.minus(first.frechet)}
+    if score.kernel is not None and first.kernel is not None:
+        found["kernel"] = score.kernel.minus(first.kernel)
+    if score.neighbours is not None and first.neighbours is not None:
+        found |= score.neighbours.minus(first.neighbours)
+    return found
 
 
 def psnr(first: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from vidgen.bench.scores.compare import SpaceScore
@@ -16,11 +16,19 @@ from vidgen.bench.scores.figure_tables import (
     temporal_rows,
 )
 from vidgen.bench.scores.inception_score import InceptionScore
-from vidgen.bench.scores.intervals import Interval
+from vidgen.bench.scores.intervals import Difference, Interval
+from vidgen.bench.scores.neighbours import SCORES
 from vidgen.bench.scores.report import aligned, markdown_table
 from vidgen.bench.scores.temporal_consistency import TemporalConsistency
 
 FORMAT = 1
+
+#: Figure of an extractor's classes -> its column.
+ANSWERS = {"value": "IS", "inter_entropy": "H(y)", "intra_entropy": "H(y|x)"}
+#: Score -> its row in the table of differences, and what it is multiplied by there.
+DIFFERENCES = {"frechet": ("FID", 1), "kernel": ("KID x1000", 1000), **{name: (name, 1) for name in SCORES}}
+#: Sources beside each other in a table of differences.
+_ABREAST = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +41,8 @@ class FeatureScore:
         answers: of the extractor's classes, where it has any.
         psnr: of its first videos to those of the first artifact, dB; infinite where equal; None where not compared.
         seconds: making or reading its clips and taking their features. warnings: sentences.
+        answers_to_first: by figure of the answers (value, inter_entropy, intra_entropy), how much it differs from that
+            of the first source that has any; empty for that one.
         temporal: temporal consistency, of an extractor that sees single frames. disentangled: where it was asked for.
     """
 
@@ -43,6 +53,7 @@ class FeatureScore:
     psnr: float | None
     seconds: float
     warnings: tuple[str, ...]
+    answers_to_first: Mapping[str, Difference] = field(default_factory=dict)
     temporal: TemporalConsistency | None = None
     disentangled: Disentanglement | None = None
 
@@ -59,6 +70,7 @@ class FeatureScore:
             "source": dict(self.source),
             "spaces": {space: score.to_dict() for space, score in self.spaces.items()},
             "answers": None if self.answers is None else self.answers.to_dict(),
+            "answers_to_first": {name: found.to_dict() for name, found in self.answers_to_first.items()},
             "temporal_consistency": None if self.temporal is None else self.temporal.to_dict(),
             "disentanglement": None if self.disentangled is None else self.disentangled.to_dict(),
             "psnr": "equal" if self.psnr is not None and math.isinf(self.psnr) else self.psnr,
@@ -103,46 +115,56 @@ class FeatureReport:
 
     def rows(self) -> list[list[str]]:
         """The cells of the table, its header first; columns that nothing fills are left out."""
-        header = [
-            "source",
-            "space",
-            "N / reference",
-            "FID",
-            "to the first",
-            "FID inf",
-            "KID x1000",
-            "precision",
-            "recall",
-        ]
-        header += ["density", "coverage", "IS", "videos/s", "PSNR dB"]
+        header = ["source", "space", "N / reference", "FID", "FID inf", "KID x1000", *SCORES]
         rows = [self._row(score, space, found) for score in self.scores for space, found in score.spaces.items()]
-        kept = [column for column in range(len(header)) if column < 4 or any(row[column] != "-" for row in rows)]
-        return [[row[column] for column in kept] for row in (header, *rows)]
+        return _filled([header, *rows], 4)
 
     def _row(self, score: FeatureScore, space: str, found: SpaceScore) -> list[str]:
         frechet, kernel, near, infinity = found.frechet, found.kernel, found.neighbours, found.infinity
-        shares = ("precision", "recall", "density", "coverage")
-        answers = score.answers
         return [
             score.name,
             space,
             f"{found.n} / {'?' if found.reference_n is None else found.reference_n}",
-            _value(frechet.value, frechet.interval),
-            "-" if found.delta is None else _value(found.delta, found.delta_interval, sign=True),
-            "-" if infinity is None else _value(infinity.value, infinity.interval),
-            "-" if kernel is None else _value(1000 * kernel.value, kernel.interval, scale=1000),
-            *("-" if near is None else f"{getattr(near, name):.3f}" for name in shares),
-            "-" if answers is None else _value(answers.value, answers.interval),
-            "-" if score.videos_per_second is None else f"{score.videos_per_second:.1f}",
-            _decibels(score.psnr),
+            value_with_interval(frechet.value, frechet.interval),
+            "-" if infinity is None else value_with_interval(infinity.value, infinity.interval),
+            "-" if kernel is None else value_with_interval(1000 * kernel.value, kernel.interval, scale=1000),
+            *("-" if near is None else f"{getattr(near, name):.3f}" for name in SCORES),
         ]
 
+    def source_rows(self) -> list[list[str]]:
+        """The cells of the table of what is of a source as a whole, its header first."""
+        rows = [["source", *ANSWERS.values(), "videos/s", "PSNR dB"]]
+        for score in self.scores:
+            answers, speed = score.answers, score.videos_per_second
+            cells = ["-"] * len(ANSWERS)
+            if answers is not None:
+                cells = [value_with_interval(getattr(answers, name), answers.intervals.get(name)) for name in ANSWERS]
+            rows.append([score.name, *cells, "-" if speed is None else f"{speed:.1f}", _decibels(score.psnr)])
+        return _filled(rows, 1)
+
+    def difference_rows(self) -> list[list[list[str]]]:
+        """The cells of the tables of differences to the first source, a column a source, so many that a line fits."""
+        others = self.scores[1:]
+        return [self._difference_rows(others[start : start + _ABREAST]) for start in range(0, len(others), _ABREAST)]
+
+    def _difference_rows(self, scores: Sequence[FeatureScore]) -> list[list[str]]:
+        rows = [[f"minus {self.scores[0].name}", "space", *(score.name for score in scores)]]
+        for space in self.scores[0].spaces:
+            for name, (column, scale) in DIFFERENCES.items():
+                found = [score.spaces[space].to_first.get(name) for score in scores]
+                rows.append([column, space, *(difference_with_interval(one, scale) for one in found)])
+        for name, column in ANSWERS.items():
+            rows.append([column, "", *(difference_with_interval(score.answers_to_first.get(name)) for score in scores)])
+        return [row for row in rows if row[1] == "space" or any(cell != "-" for cell in row[2:])]
+
     def more_rows(self) -> list[list[list[str]]]:
-        """The cells of the tables under the first, each with its header: temporal consistency, disentanglement."""
+        """The cells of the tables under the first, each with its header: what is of sources as a whole, differences to
+        the first of them, temporal consistency, disentanglement."""
         temporal = [(score.name, score.temporal) for score in self.scores]
         if any(found for _, found in temporal):
             temporal.append((f"reference {self._reference}", self.reference_temporal))
-        tables = (temporal_rows(temporal), disentanglement_rows([(one.name, one.disentangled) for one in self.scores]))
+        judged = [(one.name, one.disentangled) for one in self.scores]
+        tables = [self.source_rows(), *self.difference_rows(), temporal_rows(temporal), disentanglement_rows(judged)]
         return [rows for rows in tables if rows]
 
     @property
@@ -165,9 +187,11 @@ class FeatureReport:
         notes = ["FID is biased by N: compare numbers of equal N on both sides alone; KID is not"]
         spaces = [found for score in self.scores for found in score.spaces.values()]
         if any(found.frechet.interval for found in spaces):
-            notes.append("± is 1.96 standard errors of a bootstrap over the scored clips; the reference stays as it is")
+            notes.append("± is 1.96 standard errors over the scored clips; KID's is over those of the reference too")
         if sum(score.source.get("kind") == "engine" for score in self.scores) > 1:
             notes.append("artifacts had the same latents: the ± of a difference is that of pairs, and far narrower")
+        if any(score.answers for score in self.scores):
+            notes.append("IS and H(y), how varied: higher is better; H(y|x), how unsure: lower is better")
         if any(score.psnr is not None for score in self.scores):
             notes.append(f"PSNR: of {self.compared} videos to the same ones of the first artifact, as 8 bits")
         notes += temporal_notes(
@@ -201,9 +225,29 @@ class FeatureReport:
         return f"protocol {label['protocol']}, {frames} frames, extractor {label['extractor']}{hashed}, {against}"
 
 
-def _value(value: float, interval: Interval | None, *, scale: float = 1.0, sign: bool = False) -> str:
+def _filled(rows: list[list[str]], first: int) -> list[list[str]]:
+    """Rows, the header first, without the columns from the ``first`` on that nothing fills."""
+    kept = [at for at in range(len(rows[0])) if at < first or any(row[at] != "-" for row in rows[1:])]
+    return [[row[at] for at in kept] for row in rows] if len(kept) > 1 else []
+
+
+def difference_with_interval(found: Difference | None, scale: float = 1) -> str:
+    """A difference to as many digits as its interval is known by; ``-`` for None."""
+    if found is None:
+        return "-"
+    value = scale * found.value
+    if found.interval is None:
+        return f"{value:+.4g}"
+    reach = 1.96 * scale * found.interval.standard_error
+    size = reach or abs(value)
+    digits = max(0, min(9, 1 - math.floor(math.log10(size)))) if size else 0
+    return f"{value:+.{digits}f} ± {reach:.{digits}f}"
+
+
+def value_with_interval(value: float, interval: Interval | None, *, scale: float = 1.0) -> str:
+    """A number and the 1.96 standard errors to either side, with as many digits as its size deserves."""
     digits = 4 if abs(value) < 1 else 3 if abs(value) < 100 else 1
-    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    text = f"{value:.{digits}f}"
     return text if interval is None else f"{text} ± {1.96 * interval.standard_error * scale:.{digits}f}"
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from vidgen._files import write_json
 from vidgen.bench.environment import versions
-from vidgen.bench.scores.bootstrap import FrechetBootstrap
 from vidgen.bench.scores.cache import content_key, statistics_folder
 from vidgen.bench.scores.clip_sources import ClipSource, EngineClips
 from vidgen.bench.scores.compare import Comparison, SpaceScore, psnr
@@ -28,6 +27,7 @@ from vidgen.bench.scores.feature_sources import open_source
 from vidgen.bench.scores.feature_statistics import Progress, Run, label, opened
 from vidgen.bench.scores.frechet import FrechetSide
 from vidgen.bench.scores.grid_clips import GridClips, check_spaces, judge_grid
+from vidgen.bench.scores.inception_score import InceptionScore
 from vidgen.bench.scores.intervals import REPLICATES
 from vidgen.bench.scores.protocols import ClipProtocol, describe, make_protocol
 from vidgen.bench.scores.ranks import Ranks, join_ranks
@@ -68,7 +68,7 @@ def score_features(
     if settings.out is not None:
         check_writable(settings.out)
     assert settings.reference is not None
-    files = _reference_files(settings.reference)
+    files = reference_files(settings.reference)
     stored = {space: read_statistics(path) for space, path in files.items()}
     known = next(iter(stored.values())).protocol if stored else {}
     with join_ranks() as ranks, opened(settings, extractor, ranks, known.get("extractor")) as network:
@@ -120,7 +120,7 @@ def _is_engine(path: Path) -> bool:
     return path.is_file()
 
 
-def _reference_files(path: Path) -> dict[str, Path]:
+def reference_files(path: Path) -> dict[str, Path]:
     """Space -> statistics file of a reference that is one, or several as `vidgen stats` names them; else empty."""
     if path.suffix != ".npz":
         return {}
@@ -202,7 +202,8 @@ class _Scoring:
         reference = reference if self.ranks.leads else {}
         sides: dict[str, FrechetSide] = {space: statistics.side() for space, statistics in reference.items()}
         scores: list[FeatureScore] = []
-        first: dict[str, FrechetBootstrap] = {}
+        first: dict[str, SpaceScore] = {}
+        first_answers: InceptionScore | None = None
         for source, grid in zip(sources, grids, strict=True):
             tally = self._taken(source, keep_features=self.settings.features)
             judged = self._judged(grid)
@@ -218,7 +219,7 @@ class _Scoring:
             for space, theirs in reference.items():
                 pair = (source.name, name)
                 spaces[space] = comparison.space(statistics[space], theirs, sides[space], first.get(space), pair)
-                first.setdefault(space, spaces[space].frechet)
+                first.setdefault(space, spaces[space])
             answers = comparison.answers(tally.all_logits(), tally.positions)
             scores.append(
                 FeatureScore(
@@ -226,6 +227,7 @@ class _Scoring:
                     source=source.facts(),
                     spaces=spaces,
                     answers=answers,
+                    answers_to_first={} if answers is None or first_answers is None else answers.minus(first_answers),
                     psnr=self._psnr(source),
                     seconds=tally.seconds,
                     warnings=self._warnings(source, grid),
@@ -233,6 +235,7 @@ class _Scoring:
                     disentangled=judged,
                 )
             )
+            first_answers = first_answers or answers
         return scores
 
     def _warnings(self, source: ClipSource, grid: GridClips | None) -> tuple[str, ...]:

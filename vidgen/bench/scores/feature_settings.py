@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidgen.bench.scores.bootstrap import REPLICATES
+from vidgen.bench.scores.intervals import REPLICATES
 from vidgen.bench.scores.protocols import PROTOCOLS
 from vidgen.errors import SettingsError
 from vidgen.runtime.latents import LIMIT
@@ -116,7 +116,8 @@ class FeatureScoreSettings(ClipSettings):
     Attributes:
         reference: statistics file, clip store, folder of videos, or artifact. Statistics of data are cached.
         engines: artifacts; all get the same latents. videos: folders of videos, or clip stores.
-        replicates: resamplings behind intervals; 0 gives none.
+        replicates: resamplings behind the intervals that need them (Inception Score, entropies, temporal
+            consistency, disentanglement); 0 leaves out those of the Fréchet distance too.
         infinity: also extrapolate the distance to infinitely many clips.
         disentanglement: ``"AxM"``: also judge a grid of A appearances x M motions of each artifact.
         compared: videos of each artifact whose pixels are compared with the first one's; 0 compares none.

@@ -204,6 +204,16 @@ def _root(covariance: Floats) -> tuple[Floats, str, float]:
     return vectors[:, kept] * np.sqrt(values[kept]), "eigh", clipped
 
 
+def symmetric_eigen(matrix: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues of a symmetric matrix, increasing, and its eigenvectors as columns.
+
+    Raises:
+        ScoreError: they were not found.
+    """
+    values, vectors = _checked(np.linalg.eigh, matrix)
+    return values, vectors
+
+
 def _nuclear_norm(a: Floats, b: Floats) -> tuple[float, float]:
     """Sum of the singular values of a^T b, which is tr((S1^(1/2) S2 S1^(1/2))^(1/2)), and the share clipped."""
     product = a.T @ b

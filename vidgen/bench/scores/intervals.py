@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,22 @@ CLIPS_FOR_INTERVAL = 10
 REPLICATES = 1000
 #: Keeps the streams of the resampling apart from those of the latents, which are [seed, index, input].
 _RESAMPLING = 0x7E5A
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """How much a score differs from that of another set, most often of the first artifact on the same latents.
+
+    Attributes:
+        value: this score minus the other one. interval: of the difference; None where there is none of the scores.
+    """
+
+    value: float
+    interval: Interval | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"value": self.value, "interval": None if self.interval is None else vars(self.interval)}
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,14 @@ def bootstrap_interval(
     if len(replicates) < 2:
         return None
     return normal_interval(value, float(np.std(replicates, ddof=1)), smallest, largest)
+
+
+def padded_difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
+    """a - b row by row; where one has fewer rows, the missing ones count as 0."""
+    difference = np.zeros((max(len(a), len(b)), *a.shape[1:]))
+    difference[: len(a)] += a
+    difference[: len(b)] -= b
+    return difference
 
 
 def wilson_interval(hits: int, trials: int) -> Interval:

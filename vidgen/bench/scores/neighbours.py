@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidgen.bench.scores.features import checked_pair
-from vidgen.bench.scores.intervals import Interval, normal_interval, wilson_interval
+from vidgen.bench.scores.intervals import (
+    Difference,
+    Interval,
+    normal_interval,
+    padded_difference,
+    wilson_interval,
+)
 from vidgen.errors import SettingsError
 
 Floats = NDArray[np.float64]
@@ -18,6 +24,7 @@ Floats = NDArray[np.float64]
 K_PRECISION, K_DENSITY = 3, 5
 #: Bytes of distances that are in memory at once.
 BLOCK_BYTES = 64 * 2**20
+SCORES = ("precision", "recall", "density", "coverage")
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class NeighbourScores:
         intervals: by score: how it varies with the clips that are judged, the other set's balls as they are.
         k: neighbours for precision and recall, and for density and coverage. n: real and generated clips.
         warnings: sentences.
+        judged: by score: what each clip that is judged adds, float64 [m] of generated clips (precision, density) or
+            [n] of real ones (recall, coverage); the score is its mean.
     """
 
     precision: float
@@ -45,12 +54,34 @@ class NeighbourScores:
     k: tuple[int, int]
     n: tuple[int, int]
     warnings: tuple[str, ...]
+    judged: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
+
+    def minus(self, other: NeighbourScores) -> dict[str, Difference]:
+        """The differences to the scores of another generated set, beside the same real one, with intervals.
+
+        Clips that are judged are taken for pairs row by row, as with artifacts on the same latents; the balls they are
+        judged by stay as they are. Shares count one more clip that is judged otherwise, each way, so that none found
+        does not mean that there is none (Bonett and Price 2012).
+        """
+        found = {}
+        for name in SCORES:
+            mine, theirs = (
+                (one.judged[name] - one.judged[name].mean()) / len(one.judged[name]) for one in (self, other)
+            )
+            change = padded_difference(mine, theirs)
+            variance = float(change @ change)
+            if name != "density":
+                variance += 1 / len(mine) ** 2 + 1 / len(theirs) ** 2
+            difference = float(getattr(self, name) - getattr(other, name))
+            found[name] = Difference(difference, normal_interval(difference, float(np.sqrt(variance))))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         intervals = {name: vars(interval) for name, interval in self.intervals.items()}
+        values = {name: value for name, value in vars(self).items() if name != "judged"}
         lists = {"k": list(self.k), "n": list(self.n), "warnings": list(self.warnings)}
-        return {**vars(self), **lists, "intervals": intervals}
+        return {**values, **lists, "intervals": intervals}
 
 
 def neighbour_scores(
@@ -132,6 +163,7 @@ def _result(
         k=k,
         n=(n, m),
         warnings=tuple(warnings),
+        judged={**{name: hits.astype(np.float64) for name, hits in shares.items()}, "density": density},
     )
 
 
