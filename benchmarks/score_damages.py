@@ -6,7 +6,7 @@ Real clips are the built-in faces: one half is the reference, the other half is 
 each video frozen at its first frame, its frames shuffled, H.264 at CRF 40. Generated ones come from a checkpoint, its
 half-precision file and an untrained network of the same sizes, all on the same latents; the checkpoint's videos are
 damaged too. Fréchet distances by EfficientNet's appearance and motion features, and by those of a classifier if one is
-given, each with a 95 % interval.
+given, and the temporal consistency of EfficientNet's, each with a 95 % interval.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from vidgen.bench.scores.frechet import FrechetSide
 from vidgen.bench.scores.frechet_interval import FrechetEstimate, frechet_estimate
 from vidgen.bench.scores.intervals import Interval
 from vidgen.bench.scores.protocols import codec
+from vidgen.bench.scores.temporal_consistency import consistency_of_means
 from vidgen.data.store import ClipStore
 from vidgen.data.synthetic import SyntheticSettings, synthesize
 from vidgen.export import ExportSettings, export
@@ -88,66 +89,82 @@ def generated(folder: Path, checkpoint: Path, count: int) -> Iterator[tuple[str,
             yield from damaged(videos, name)
 
 
-def rows(folder: Path, options: argparse.Namespace) -> Iterator[str]:
-    """The lines of the table, each as soon as it is known."""
+def tables(folder: Path, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The lines of both tables: Fréchet distances, and temporal figures."""
     named = [("efficientnet-lite0", None)] + ([("classifier", options.classifier)] if options.classifier else [])
     clips = real(folder, 2 * options.n)
     extractors = [open_extractor(extractor, weights=weights) for extractor, weights in named]
-    spaces = [(one.name, space) for one in extractors for space in one.spaces]
-    sides = {
-        (one.name, space): FrechetSide.of_features(features)
-        for one in extractors
-        for space, features in one.features(clips[::2]).items()
-    }
-    head = [f"{name}, {space}" if name != "classifier" else name for name, space in spaces]
-    yield f"| {options.n} clips against {options.n} real ones | {' | '.join(head)} |"
-    yield "|---|" + "---:|" * len(head)
-    second = clips[1::2]
+    sides: dict[tuple[str, str], FrechetSide] = {}
     sets = itertools.chain(
-        [("real, the other half", second)],
-        damaged(second, "real"),
+        [("real, the reference", clips[::2]), ("real, the other half", clips[1::2])],
+        damaged(clips[1::2], "real"),
         generated(folder, options.checkpoint, options.n),
     )
     trained: dict[tuple[str, str], FrechetEstimate] = {}
+    distances, figures = [], []
     for label, videos in sets:
         cells = []
         for one in extractors:
-            for space, features in one.features(videos).items():
-                found = frechet_estimate(features, sides[one.name, space])
-                cells.append(_with_spread(found.value, found.interval))
+            found = one.describe(videos)
+            for space, changes in found.changes.items():
+                figures.append(temporal_row(label, found.features[space], changes))
+            for space, features in found.features.items():
+                key = (one.name, space)
+                if label == "real, the reference":
+                    sides[key] = FrechetSide.of_features(features)
+                    continue
+                distance = frechet_estimate(features, sides[key])
+                cells.append(_with_spread(distance.value, distance.interval))
                 if label == "trained":
-                    trained[one.name, space] = found
+                    trained[key] = distance
                 elif label == HALF:
-                    difference = found.minus(trained[one.name, space])
+                    difference = distance.minus(trained[key])
                     cells[-1] += f"; {_with_spread(difference.value, difference.interval, '+')} to trained"
-        yield f"| {label} | {' | '.join(cells)} |"
+        if cells:
+            distances.append(f"| {label} | {' | '.join(cells)} |")
+            print(distances[-1], flush=True)
+    head = [f"{name}, {space}" if name != "classifier" else name for name, space in sides]
+    return (
+        [f"| {options.n} clips against {options.n} real ones | {' | '.join(head)} |", _rule(len(head)), *distances],
+        [f"| {options.n} clips | consistency | order | motion |", _rule(3), *figures],
+    )
+
+
+def temporal_row(label: str, means: NDArray[np.float32], changes: NDArray[np.float64]) -> str:
+    """A row of temporal figures."""
+    found = consistency_of_means(means, changes, frames=FRAMES)
+    cells = [_with_spread(getattr(found, name), found.intervals.get(name)) for name in ("value", "order", "motion")]
+    return f"| {label} | {' | '.join(cells)} |"
+
+
+def _rule(columns: int) -> str:
+    return "|---|" + "---:|" * columns
 
 
 def _with_spread(value: float, interval: Interval | None, sign: str = "") -> str:
-    text = f"{value:{sign}.3g}"
+    text = f"{value:{sign}.3g}" if np.isfinite(value) else "-"
     return text if interval is None else f"{text} ± {1.96 * interval.standard_error:.2g}"
 
 
 def main() -> None:
-    """Print the table, or put it into a page."""
+    """Print the tables, and put them into a page if one is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a trained G3AN")
     parser.add_argument("--classifier", type=Path, help="a trained classifier, for features of its last hidden layer")
     parser.add_argument("-n", type=int, default=256, help="clips of each set")
-    parser.add_argument("--write", type=Path, help="page whose table is replaced")
+    parser.add_argument("--write", type=Path, help="page whose tables are replaced")
     options = parser.parse_args()
-    lines = []
     with tempfile.TemporaryDirectory() as name:
-        for line in rows(Path(name), options):
-            lines.append(line)
-            print(line, flush=True)
+        text = "\n\n".join("\n".join(lines) for lines in tables(Path(name), options))
+    print(f"\n{text}")
     if options.write is not None:
         page = options.write.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        after = rest.partition(END)[2]
-        table = "\n".join(lines)
+        before, begin, rest = page.partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not (begin and end):
+            parser.error(f"{options.write} has no place for the tables: it needs {BEGIN} and {END}")
         with atomic_file(options.write) as partial:
-            partial.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+            partial.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
