@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vidgen import __version__
-from vidgen._files import atomic_file, storage_error, write_json
+from vidgen._files import PARTIAL_PREFIX, atomic_file, remove_partials, storage_error, write_json
 from vidgen._imports import require
-from vidgen.bench.settings import BenchSettings
-from vidgen.demo import g3an, twostreamvan
-from vidgen.demo.story import Say, Step, Story, words
-from vidgen.errors import BackendError, SettingsError, StorageError
+from vidgen.demo import g3an, timing, twostreamvan
+from vidgen.demo.story import Say, Step, Story
+from vidgen.errors import SettingsError, StorageError
 
 #: A folder that holds this file was made by the demo and may be made anew.
 MARK = "demo.json"
@@ -81,15 +78,7 @@ def demo(settings: DemoSettings, say: Say = lambda _: None) -> DemoReport:
     _clear(settings.out)
     story = Story(settings.out, settings.minutes, say)
     for name, engines in zip(NAMES, (g3an.tell(story), twostreamvan.tell(story)), strict=True):
-        timing = BenchSettings(
-            engines,
-            batches=(1, 4),
-            seconds=1.0,
-            max_seconds=5.0,
-            warmup_seconds=2.0,
-            out=settings.out / "bench" / name.lower(),
-        )
-        story.tell(f"{name}: timing", _bench_command(timing), functools.partial(_bench, timing))
+        timing.tell(story, name, engines)
     report = _write_page(story, time.monotonic() - start)
     return DemoReport(report, time.monotonic() - start, tuple(story.steps))
 
@@ -98,7 +87,7 @@ def _clear(out: Path) -> None:
     """Make the folder, or empty one that the demo made; files of others are never touched."""
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            others = [path.name for path in out.iterdir() if path.name not in MADE] if out.is_dir() else [out.name]
+            others = [path.name for path in out.iterdir() if not _is_made(path.name)] if out.is_dir() else [out.name]
             if others or not _is_marked(out):
                 raise StorageError(
                     f"cannot run the demo in {out}",
@@ -106,6 +95,7 @@ def _clear(out: Path) -> None:
                     cause="the demo did not make this",
                     fix="vidgen demo ANOTHER_FOLDER",
                 )
+            remove_partials(out)
             for name in MADE:  # the mark last, so that a kill leaves a folder that can be cleared again
                 path = out / name
                 if path.is_dir():
@@ -118,54 +108,16 @@ def _clear(out: Path) -> None:
     write_json(out / MARK, {"vidgen": __version__})
 
 
+def _is_made(name: str) -> bool:
+    """Whether the demo makes a file of this name; what a kill left unfinished counts."""
+    return name in MADE or name.startswith(PARTIAL_PREFIX)
+
+
 def _is_marked(out: Path) -> bool:
     try:
         return "vidgen" in json.loads((out / MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
-
-
-def _bench_command(settings: BenchSettings) -> str:
-    engines = [word for path in settings.engines for word in ("--engine", path)]
-    batches = [word for batch in settings.batches for word in ("--batch", batch)]
-    limits = [
-        *("--seconds", f"{settings.seconds:g}", "--max-seconds", f"{settings.max_seconds:g}"),
-        *("--warmup-seconds", f"{settings.warmup_seconds:g}"),
-    ]
-    return words("bench", *engines, *batches, *limits, "-o", settings.out)
-
-
-def _bench(settings: BenchSettings) -> dict[str, str]:
-    from vidgen.bench.latency import bench
-
-    report = bench(settings)
-    if report.failures:
-        first = report.failures[0]
-        raise BackendError(
-            f"{first.contender} could not be timed",
-            seen=first.error["seen"],
-            cause=first.error["cause"],
-            fix=first.error["fix"],
-        )
-    return {"measurements": str(len(report.rows))}
-
-
-def _bench_rows(path: Path) -> list[dict[str, Any]]:
-    """What the page shows of each measurement."""
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    return [
-        {
-            "name": row["contender"],
-            "batch": row["batch"],
-            "p50": row["compute_ms"]["p50"],
-            "p90": row["compute_ms"]["p90"],
-            "rate": row["videos_per_second"],
-            "speedup": row["speedup"],
-            "memory": row["peak_memory"] and row["peak_memory"] / 2**20,
-            "grey": row["agreement"] and row["agreement"]["max_grey_levels"],
-        }
-        for row in rows
-    ]
 
 
 def _write_page(story: Story, seconds: float) -> Path:
@@ -175,7 +127,6 @@ def _write_page(story: Story, seconds: float) -> Path:
     environment = Environment(loader=FileSystemLoader(_TEMPLATE.parent), autoescape=True)
     page = environment.get_template(_TEMPLATE.name).render(
         steps=[dataclasses.asdict(step) for step in story.steps],
-        rows={f"{name}: timing": _bench_rows(out / "bench" / name.lower() / "bench.json") for name in NAMES},
         seconds=seconds,
         version=__version__,
         cores=os.cpu_count(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from vidgen.demo.story import Picture, Story, export_facts, sample_facts, words
+from vidgen.demo import scores
+from vidgen.demo.story import Facts, Picture, Story, export_facts, options, sample_facts, words
 from vidgen.runtime.settings import SampleSettings
 
 #: What the chapter makes in the demo's folder.
@@ -13,6 +14,7 @@ MADE = (
     *("faces", "faces.png", "run", "curves.svg", "grid", "lengths"),
     *("g3an.onnx", "g3an.onnx.json", "g3an-fp16.onnx", "g3an-fp16.onnx.json"),
     *("g3an-fp16.plan", "g3an-fp16.plan.json"),
+    *scores.MADE,
 )
 _CLIPS = 160
 _GRID = 6
@@ -21,13 +23,13 @@ _TARGETS = "sm_86,sm_89,sm_120"
 
 
 def tell(story: Story) -> tuple[Path, ...]:
-    """Data, training, export in both precisions, sampling; returns the artifacts to time."""
+    """Data, training, export in both precisions, sampling, scores; returns the artifacts to time."""
     out = story.out
     checkpoint, artifact, half = out / "run" / "g3an.safetensors", out / "g3an.onnx", out / "g3an-fp16.onnx"
     sheet = Picture("faces.png", "Contact sheet of drawn face clips", "Clips of the built-in faces, drawn from a seed.")
     story.tell("Faces", words("data", "synth", out / "faces", "--clips", _CLIPS), lambda: _data(out), sheet)
-    sets = [word for key, value in story.limit.items() for word in ("--set", f"{key}={value:g}")]
-    train = words("train", "g3an", "--preset", "small", "--data", out / "faces", "--out", out / "run", *sets)
+    limit = options(story.limit)
+    train = words("train", "g3an", "--preset", "small", "--data", out / "faces", "--out", out / "run", *limit)
     curves = Picture("curves.svg", "Loss curves over training steps", "Losses of the three players over the steps.")
     story.tell("G3AN: training", train, lambda: _train(out, story.limit), curves)
     export = words("export", checkpoint, "-o", artifact)
@@ -47,6 +49,7 @@ def tell(story: Story) -> tuple[Path, ...]:
         "A longer motion latent makes a longer video, from the same file.",
     )
     story.tell("Longer videos", lengths.command(), lambda: sample_facts(lengths), shown)
+    scores.tell(story, artifact, half)
     return artifact, half, checkpoint
 
 
@@ -61,7 +64,7 @@ def _half(story: Story, checkpoint: Path, half: Path) -> None:
     story.tell("Half precision", command, lambda: export_facts(checkpoint, half, True))
 
 
-def _data(out: Path) -> dict[str, str]:
+def _data(out: Path) -> Facts:
     from vidgen.data.contact_sheet import write_contact_sheet
     from vidgen.data.synthetic import SyntheticSettings, synthesize
 
@@ -70,7 +73,7 @@ def _data(out: Path) -> dict[str, str]:
     return {"clips": str(_CLIPS)}
 
 
-def _train(out: Path, limit: dict[str, float]) -> dict[str, str]:
+def _train(out: Path, limit: dict[str, float]) -> Facts:
     from vidgen.settings import build_settings
     from vidgen.trainer.curves import draw_curves
     from vidgen.trainer.g3an_settings import PRESETS, G3ANTrainSettings

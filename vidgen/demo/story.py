@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vidgen.runtime.settings import SampleSettings
 
 Say = Callable[[str], None]
+Facts = dict[str, str]
 #: Steps of a training run that is only to show that it works.
 FEWEST_STEPS = 4
 
@@ -25,14 +27,37 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of a step.
+
+    Attributes:
+        header: one cell a column. rows: as many cells each, or one that is a heading over the rows under it.
+        notes: how to read it, a paragraph each.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a step said: short facts, and a table where there is one."""
+
+    facts: Facts
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
 class Step:
     """One step of the story as the page tells it: the command a user would type, how long it took, what it said."""
 
     title: str
     command: str
     seconds: float
-    facts: dict[str, str]
+    facts: Facts
     picture: Picture | None = None
+    table: Table | None = None
 
 
 @dataclass
@@ -49,13 +74,14 @@ class Story:
         """Settings that end a training run in the time there is, or after a few steps."""
         return {"minutes": self.minutes} if self.minutes else {"steps": FEWEST_STEPS}
 
-    def tell(self, title: str, command: str, do: Callable[[], dict[str, str]], picture: Picture | None = None) -> None:
+    def tell(self, title: str, command: str, do: Callable[[], Facts | Told], picture: Picture | None = None) -> None:
         """Do one step, and remember it with a picture to show."""
         self.say(f"[{len(self.steps) + 1}] {title}: {command}")
         start = time.monotonic()
-        facts = do()
-        self.steps.append(Step(title, command, time.monotonic() - start, facts, picture))
-        self.say("    " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+        said = do()
+        told = said if isinstance(said, Told) else Told(said)
+        self.steps.append(Step(title, command, time.monotonic() - start, told.facts, picture, told.table))
+        self.say("    " + ", ".join(f"{key} {value}" for key, value in told.facts.items()))
 
 
 def words(*words: object) -> str:
@@ -63,7 +89,16 @@ def words(*words: object) -> str:
     return shlex.join(["vidgen", *map(str, words)])
 
 
-def export_facts(checkpoint: Path, artifact: Path, fp16: bool, gpu: str | None = None) -> dict[str, str]:
+def options(values: dict[str, Any]) -> list[str]:
+    """Settings as one would type them behind a command."""
+    return [word for key, value in values.items() for word in ("--set", f"{key}={_typed(value)}")]
+
+
+def _typed(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def export_facts(checkpoint: Path, artifact: Path, fp16: bool, gpu: str | None = None) -> Facts:
     """Export, with an engine for ``gpu`` beside it where that is given."""
     from vidgen.export import ExportSettings, export
 
@@ -81,7 +116,7 @@ def export_facts(checkpoint: Path, artifact: Path, fp16: bool, gpu: str | None =
     return facts
 
 
-def sample_facts(settings: SampleSettings) -> dict[str, str]:
+def sample_facts(settings: SampleSettings) -> Facts:
     from vidgen.runtime.jobs import sample
 
     report = sample(settings)

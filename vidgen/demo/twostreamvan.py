@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidgen.demo.story import Picture, Story, export_facts, sample_facts, words
+from vidgen.demo.story import Facts, Picture, Story, export_facts, options, sample_facts, words
 from vidgen.runtime.settings import SampleSettings
 
 #: What the chapter makes in the demo's folder.
@@ -48,10 +48,10 @@ def tell(story: Story) -> tuple[Path, ...]:
     story.tell("Acting figures", synth, lambda: _data(out), sheet)
     run = out / "classifier"
     judge = {"classes": ",".join(_ACTIONS), "held_out": _HELD_OUT, "steps": 80 if story.minutes else 4}
-    train = words("train", "classifier", "--preset", "small", "--data", data, "--out", run, *_sets(judge))
+    train = words("train", "classifier", "--preset", "small", "--data", data, "--out", run, *options(judge))
     story.tell("Classifier", train, lambda: _train("classifier", data, run, judge))
     brief = _BRIEF | story.limit | ({} if story.minutes else {"pretrain_iters": 2})
-    train = words("train", "twostreamvan", "--preset", "small", "--data", data, "--out", out / "run2", *_sets(brief))
+    train = words("train", "twostreamvan", "--preset", "small", "--data", data, "--out", out / "run2", *options(brief))
     curves = Picture("curves2.svg", "Squared errors over training steps", "Stills come first; motion starts from them.")
     story.tell(
         "TwoStreamVAN: training",
@@ -75,15 +75,11 @@ def tell(story: Story) -> tuple[Path, ...]:
         *("score", "--protocol", "twostreamvan", "--classifier", classifier, "--engine", artifact),
         *("--videos", data, "--held-out", _HELD_OUT, "-n", _SCORED, "-o", out / "scores.json"),
     )
-    story.tell("Scores", score, lambda: _score(classifier, artifact, data, out / "scores.json"))
+    story.tell("TwoStreamVAN: scores", score, lambda: _score(classifier, artifact, data, out / "scores.json"))
     return artifact, checkpoint
 
 
-def _sets(values: dict[str, Any]) -> list[str]:
-    return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-
-
-def _data(out: Path) -> dict[str, str]:
+def _data(out: Path) -> Facts:
     from vidgen.data.contact_sheet import write_contact_sheet
     from vidgen.data.synthetic import SyntheticSettings, synthesize
 
@@ -92,7 +88,7 @@ def _data(out: Path) -> dict[str, str]:
     return {"clips": str(_CLIPS)}
 
 
-def _train(model: str, data: Path, run: Path, values: dict[str, Any], curves: Path | None = None) -> dict[str, str]:
+def _train(model: str, data: Path, run: Path, values: dict[str, Any], curves: Path | None = None) -> Facts:
     from vidgen.settings import build_settings
     from vidgen.trainer.curves import draw_curves
     from vidgen.trainer.families import family
@@ -110,7 +106,7 @@ def _train(model: str, data: Path, run: Path, values: dict[str, Any], curves: Pa
     return facts | ({"last": held_out[-1]} if held_out else {})
 
 
-def _score(classifier: Path, artifact: Path, data: Path, out: Path) -> dict[str, str]:
+def _score(classifier: Path, artifact: Path, data: Path, out: Path) -> Facts:
     from vidgen.bench.scores.twostreamvan import TwoStreamVANScoreSettings, score_twostreamvan
 
     settings = TwoStreamVANScoreSettings(
