@@ -16,7 +16,7 @@ Extractor = Annotated[
     str | None,
     option(
         "Network that takes features: resnext101-kinetics, classifier, efficientnet-lite0, random-r3d (a smoke test), "
-        "or an .onnx, .pt2 or .safetensors file.",
+        "or an .onnx, .pt2 or .safetensors file; @backend=openvino or tensorrt after it chooses what runs it.",
         "--extractor",
     ),
 ]
