@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,17 @@ def _vidgen(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-m", "vidgen", *words], capture_output=True, text=True, cwd=cwd, timeout=120
     )
+
+
+@pytest.fixture
+def vidgen(warm_commands: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command in the test's folder, with the heavy libraries loaded before."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(warm_commands / "vidgen"), *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+
+    return run
 
 
 def _modules_after(code: str) -> set[str]:
@@ -110,8 +122,8 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("words", MISTAKES, ids=" ".join)
-def test_a_mistake_ends_with_2_and_one_message_in_four_parts(words: list[str], tmp_path: Path) -> None:
-    done = _vidgen(*words, "--json", cwd=tmp_path)
+def test_a_mistake_ends_with_2_and_one_message_in_four_parts(words: list[str], vidgen, tmp_path: Path) -> None:
+    done = vidgen(*words, "--json")
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     error = json.loads(done.stdout)["error"]
@@ -125,18 +137,18 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert done.returncode == 2 and "Traceback" in done.stderr
 
 
-def test_a_run_can_be_set_from_a_file_and_the_command_line(tmp_path: Path) -> None:
+def test_a_run_can_be_set_from_a_file_and_the_command_line(vidgen, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("ch_g = 2\nch_d = 2\nd_za = 8\nsave_steps = 2\nsteps = 9\n")
     words = ["train", "g3an", "--preset", "smoke", "-c", "run.toml", "--steps", "1", "--out", "run", "--json", "-q"]
-    done = _vidgen(*words, cwd=tmp_path)
+    done = vidgen(*words)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["step"] == 1
     stored = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert (stored["ch_g"], stored["batch_size"], stored["steps"], stored["save_steps"]) == (2, 4, 1, 2)
 
 
-def test_built_in_data_is_made_and_said(tmp_path: Path) -> None:
+def test_built_in_data_is_made_and_said(vidgen, tmp_path: Path) -> None:
     words = ["train", "g3an", "--preset", "smoke", "--steps", "1", "--set", "ch_g=2", "--set", "ch_d=2", "--out", "run"]
-    done = _vidgen(*words, cwd=tmp_path)
+    done = vidgen(*words)
     assert done.returncode == 0 and "no --data: making" in done.stderr
     assert (tmp_path / "run" / "data" / "faces" / "index.json").is_file()
