@@ -27,16 +27,16 @@ def statistics(shift: float) -> Statistics:
     return Statistics(Moments.of(features), {}, features, np.arange(CLIPS))
 
 
-def report(*spaces: str, extractor: str = "efficientnet-lite0") -> FeatureReport:
-    """float32, half precision, untrained and real clips, each further off than the one that should be nearer."""
+def report(*spaces: str, extractor: str = "efficientnet-lite0", untrained: float = 5.0) -> FeatureReport:
+    """float32, half precision, untrained and real clips, as far from the reference as their shifts."""
     reference = statistics(0)
     scores: list[FeatureScore] = []
-    for name, shift in (("float32", 2.0), ("half", 2.01), ("untrained", 5.0), ("real", 0.1)):
+    for name, shift in (("float32", 2.0), ("half", 2.01), ("untrained", untrained), ("real", 0.1)):
         found = {}
         for space in spaces:
             first = scores[0].spaces[space] if scores else None
             found[space] = Comparison().space(statistics(shift), reference, reference.side(), first, (name, "faces"))
-        scores.append(FeatureScore(name, {"kind": "engine"}, found, None, None, 2.0, ()))
+        scores.append(FeatureScore(name, {"kind": "engine", "step": 80}, found, None, None, 2.0, ()))
     protocol = {space: {"protocol": "clean", "extractor": extractor, "space": space} for space in spaces}
     return FeatureReport(protocol, {"path": "faces"}, tuple(scores), 0, {}, 1.0)
 
@@ -59,6 +59,13 @@ def test_the_table_lies_between_its_anchors_and_pairs_the_precisions() -> None:
     assert difference == pytest.approx(half - float32, abs=0.1) and rows[3][1].startswith("+")
     assert [row[3] for row in rows] == ["6.0", "6.0", "6.0", "", "6.0"]
     assert f"features of {CLIPS} videos" in " ".join(found.notes) and "paper" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(("shift", "said"), [(5.0, "nearer to"), (0.5, "further from"), (2.0, "as far from")])
+def test_the_page_says_whether_training_helped(shift: float, said: str) -> None:
+    notes = table(report("appearance", "motion", untrained=shift)).notes
+    assert any(f"After 80 steps of training the generator is in appearance and motion {said}" in note for note in notes)
+    assert any("coloured noise" in note for note in notes) == (said == "further from")
 
 
 def test_random_features_are_called_a_smoke_test() -> None:

@@ -13,7 +13,7 @@ from vidgen.bench.scores.extractors.efficientnet_lite0 import PACKAGE
 from vidgen.bench.scores.extractors.random_r3d import NAME as RANDOM
 from vidgen.bench.scores.feature_report import FeatureReport
 from vidgen.bench.scores.feature_settings import FeatureScoreSettings, StatsSettings
-from vidgen.bench.scores.intervals import Interval
+from vidgen.bench.scores.intervals import Difference, Interval
 from vidgen.demo.story import Facts, Story, Table, Told, options, words
 
 #: What these steps make in the demo's folder.
@@ -23,10 +23,12 @@ CLIPS, FEWEST_CLIPS = 64, 16
 #: Of the drawn clips, one half is the reference and the other one the anchor.
 HALF = 0.5
 #: Videos whose pixels are compared.
-COMPARED = 16
+COMPARED = 8
 HEADER = ("", "Fréchet distance", "KID", "videos/s")
 _ROWS = ("trained, float32", "trained, half precision", "not trained (one step)", "other real clips")
 _PAIRED = "half precision − float32"
+_NEARER, _FURTHER = "nearer to the faces than untrained", "further from the faces than untrained"
+_ALIKE = "as far from the faces as untrained, as well as so few clips can tell"
 
 
 def extractor() -> str:
@@ -99,7 +101,7 @@ def _score(settings: FeatureScoreSettings) -> Told:
         _PAIRED: ", ".join(f"{space} {_delta(found)}" for space, found in half.spaces.items()),
     }
     if half.psnr is not None:
-        same = "equal" if math.isinf(half.psnr) else f"PSNR {half.psnr:.0f} dB"
+        same = "equal" if math.isinf(half.psnr) else f"PSNR {half.psnr:.0f}\N{NO-BREAK SPACE}dB"
         facts["videos of half precision and float32"] = same
     return Told(facts, table(report))
 
@@ -147,9 +149,8 @@ def plus_minus(value: float, interval: Interval | None, *, sign: bool = False) -
 
 
 def _notes(report: FeatureReport) -> Iterable[str]:
-    score = report.scores[0]
-    names, found = list(score.spaces), next(iter(score.spaces.values()))
-    name = report.protocol[names[0]]["extractor"]
+    spaces = report.scores[0].spaces
+    name, found = next((report.protocol[space]["extractor"], found) for space, found in spaces.items())
     if name == RANDOM:
         yield (
             f"{RANDOM} is a network with random weights: a smoke test of these commands, no measure of quality. "
@@ -157,18 +158,37 @@ def _notes(report: FeatureReport) -> Iterable[str]:
         )
     yield (
         f"A Fréchet distance says how far the features of {found.n} videos lie, in mean and spread, from those of "
-        f"{found.reference_n} of the demo's faces: read it between its two ends, other real clips (a perfect "
-        "generator) and a generator that learnt nothing, and put no number of so few clips into a paper, which takes "
-        "thousands."
+        f"{found.reference_n} of the demo's faces: read it beside that of other real clips, which is as low as a "
+        "perfect generator gets, and that of a generator that learnt nothing, and put no number of so few clips into "
+        "a paper, which takes thousands."
     )
-    if len(names) > 1:
-        yield (
-            "Appearance is of single frames, motion of how frames change. A generator that learnt nothing is grey and "
-            "nearly still, so a short training can be further off in motion than none: it flickers before it moves."
-        )
+    yield _verdict(report)
     yield (
-        f"{found.n} clips are fewer than the features, so much of a Fréchet distance is the size of the sample, and "
-        "only the order counts; KID is 0 on average where nothing differs, however few. ± is a "
-        "95\N{NO-BREAK SPACE}% interval; both precisions had the same latents, so the ± of their difference is that of "
-        "pairs."
+        f"{found.n} clips are fewer than the features, so much of a Fréchet distance is the size of the sample; KID is "
+        "0 on average where nothing differs, however few. ± is a 95\N{NO-BREAK SPACE}% interval; both precisions had "
+        "the same latents, so the ± of their difference is that of pairs."
     )
+
+
+def _verdict(report: FeatureReport) -> str:
+    """What the training changed, as far as the intervals let one tell."""
+    trained, untrained = report.scores[0], report.scores[2]
+    found: dict[str, list[str]] = {}
+    for space, score in untrained.spaces.items():
+        found.setdefault(_place(score.to_first["frechet"]), []).append(space)
+    places = "; ".join(f"in {' and '.join(spaces)} {place}" for place, spaces in found.items())
+    steps = trained.source.get("step")
+    after = "The trained generator is" if steps is None else f"After {steps} steps of training the generator is"
+    why = (
+        " A short training makes coloured noise that flickers, which these features may find further from faces than "
+        "the even grey of a generator that learnt nothing; the pictures above show what it makes."
+    )
+    spaces = "Appearance is of single frames, motion of how they change. " if len(untrained.spaces) > 1 else ""
+    return f"{spaces}{after} {places}.{why if _FURTHER in found else ''}"
+
+
+def _place(difference: Difference) -> str:
+    """Where the trained generator lies, from the distance of the untrained one minus its own."""
+    interval = difference.interval
+    low, high = (difference.value, difference.value) if interval is None else (interval.low, interval.high)
+    return _NEARER if low > 0 else _FURTHER if high < 0 else _ALIKE
