@@ -71,6 +71,7 @@ def test_the_page_says_whether_training_helped(shift: float, said: str) -> None:
 def test_random_features_are_called_a_smoke_test() -> None:
     notes = table(report("features", extractor="random-r3d")).notes
     assert "smoke test" in notes[0] and "vidgen[scores]" in notes[0]
+    assert any("the generator is nearer to the faces" in note for note in notes)
     assert not any("smoke test" in note for note in table(report("appearance")).notes)
 
 

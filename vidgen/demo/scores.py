@@ -176,15 +176,16 @@ def _verdict(report: FeatureReport) -> str:
     found: dict[str, list[str]] = {}
     for space, score in untrained.spaces.items():
         found.setdefault(_place(score.to_first["frechet"]), []).append(space)
-    places = "; ".join(f"in {' and '.join(spaces)} {place}" for place, spaces in found.items())
+    several = len(untrained.spaces) > 1
+    places = "; ".join(f"in {' and '.join(spaces)} {place}" if several else place for place, spaces in found.items())
     steps = trained.source.get("step")
     after = "The trained generator is" if steps is None else f"After {steps} steps of training the generator is"
     why = (
         " A short training makes coloured noise that flickers, which these features may find further from faces than "
         "the even grey of a generator that learnt nothing; the pictures above show what it makes."
     )
-    spaces = "Appearance is of single frames, motion of how they change. " if len(untrained.spaces) > 1 else ""
-    return f"{spaces}{after} {places}.{why if _FURTHER in found else ''}"
+    both = "Appearance is of single frames, motion of how they change. " if several else ""
+    return f"{both}{after} {places}.{why if _FURTHER in found else ''}"
 
 
 def _place(difference: Difference) -> str:
