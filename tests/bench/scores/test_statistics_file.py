@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vidgen.bench.scores import archive
 from vidgen.bench.scores.frechet import frechet
 from vidgen.bench.scores.moments import Gaussian, Moments
 from vidgen.bench.scores.statistics_file import (
@@ -18,6 +21,7 @@ from vidgen.bench.scores.statistics_file import (
     check_same_protocol,
     merge_statistics,
     read_statistics,
+    write_all,
     write_statistics,
 )
 from vidgen.errors import ScoreError, StorageError
@@ -217,6 +221,14 @@ DAMAGES = {
     "no object": (with_array("protocol", lambda a: np.array("[1]")), "no JSON object"),
     "bytes": (with_array("protocol", lambda a: np.array(b"{}")), "protocol of"),
     "broken samples": (with_array("protocol", lambda a: np.array('{"samples": "60"}')), "samples is"),
+    "endless JSON": (with_array("protocol", lambda a: np.array("[" * 100_000)), "no JSON"),
+    "worded frames": (with_array("protocol", lambda a: np.array('{"frames": "16"}')), "frames is '16'"),
+    "broken frames": (with_array("protocol", lambda a: np.array('{"frames": NaN}')), "frames is"),
+    "true frames": (with_array("protocol", lambda a: np.array('{"frames": true}')), "frames is"),
+    "listed data": (with_array("protocol", lambda a: np.array('{"data": [1, 2]}')), "data is"),
+    "other features": (with_array("features", lambda a: a * np.float32(1.01)), "features contradict"),
+    "shifted features": (with_array("features", lambda a: a + np.float32(0.01)), "features contradict"),
+    "spread features": (with_array("features", lambda a: 2 * a - a.mean(axis=0)), "features contradict"),
     "too few samples": (with_array("protocol", lambda a: np.array('{"samples": 59}')), "of 59"),
 }
 
@@ -267,6 +279,20 @@ def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_small_file_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_FREE", 1 << 20)
+    np.savez_compressed(tmp_path / "bomb.npz", mu=np.zeros(500), sigma=np.zeros((500, 500)))
+    with pytest.raises(ScoreError, match="unpacks to"):
+        read_statistics(tmp_path / "bomb.npz")
+    with open(tmp_path / "claim.npz", "wb") as stream, zipfile.ZipFile(stream, "w") as made:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+        made.writestr("mu.npy", header.getvalue() + bytes(64))
+        made.writestr("sigma.npy", header.getvalue() + bytes(64))
+    with pytest.raises(ScoreError, match="damaged"):
+        read_statistics(tmp_path / "claim.npz")
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.eye(3))
     (tmp_path / "text.npz").write_text("mu")
@@ -285,6 +311,16 @@ def test_a_failed_write_leaves_the_old_file(file: Path, monkeypatch: pytest.Monk
     with pytest.raises(StorageError, match="disk is full"):
         write_statistics(file, whole(d=3))
     assert file.read_bytes() == before and [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_files_that_belong_together_are_written_together(file: Path, tmp_path: Path) -> None:
+    before = file.read_bytes()
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(StorageError, match=r"folder\.npz"):
+        write_all({file: whole(d=3), tmp_path / "folder.npz": whole()})
+    assert file.read_bytes() == before
+    write_all({file: whole(d=3), tmp_path / "other.npz": whole()})
+    assert [read_statistics(path).dimension for path in (file, tmp_path / "other.npz")] == [3, 5]
 
 
 def test_features_that_overflow_are_not_written(tmp_path: Path) -> None:

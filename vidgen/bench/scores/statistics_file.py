@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgen._files import atomic_file
+from vidgen._files import atomic_files
+from vidgen.bench.scores.archive import read_arrays
 from vidgen.bench.scores.frechet import FrechetSide
 from vidgen.bench.scores.moments import Gaussian, Moments
+from vidgen.bench.scores.statistics_label import read_label
 from vidgen.errors import ScoreError
 
 #: Entries of a protocol that tell one set from another; two sets that are compared must agree in all the rest.
@@ -26,6 +26,8 @@ OF_THE_RUN = ("backend",)
 _GAUSSIAN, _SUMS, _OPTIONAL = ("mu", "sigma"), ("n", "sum", "outer", "protocol"), ("features", "indices", "changes")
 #: How far sums and mean may disagree, in shares of the largest value: rounding, and no more.
 _AGREEMENT = 1e-6
+#: Rows of features that are looked at together.
+_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +129,24 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
         ScoreError: the features are so large that their squares overflow.
         StorageError: the file cannot be written; an old one is then as it was.
     """
+    write_all({Path(path): statistics})
+
+
+def write_all(files: Mapping[Path, Statistics]) -> None:
+    """:func:`write_statistics` of sets that belong together: all files are written before the first is renamed.
+
+    Raises:
+        ScoreError, StorageError: as there; no file is then changed.
+    """
+    arrays = [_stored(statistics) for statistics in files.values()]
+    with atomic_files(*files) as partials:
+        for partial, each in zip(partials, arrays, strict=True):
+            with open(partial, "wb") as stream:
+                np.savez(stream, allow_pickle=False, **each)
+
+
+def _stored(statistics: Statistics) -> dict[str, NDArray[Any]]:
+    """The arrays of a file."""
     moments = statistics.moments
     arrays: dict[str, NDArray[Any]] = {"mu": moments.mean}
     if isinstance(moments, Gaussian):
@@ -143,8 +163,7 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise _bad_set(f"{name} is not finite")
-    with atomic_file(Path(path)) as partial, open(partial, "wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
+    return arrays
 
 
 def read_statistics(path: Path) -> Statistics:
@@ -170,25 +189,20 @@ def read_statistics(path: Path) -> Statistics:
             return Statistics(given)
         moments = _moments(path, arrays, given)
         protocol = _protocol(path, arrays["protocol"])
-        return Statistics(moments, protocol, *(arrays.get(name) for name in _OPTIONAL))
+        found = Statistics(moments, protocol, *(arrays.get(name) for name in _OPTIONAL))
     except ScoreError as error:
         raise _unreadable(path, error.seen, error.cause) from error
+    _check_features(path, found.features, moments)
+    return found
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with open(path, "rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                raise _unreadable(path, "no .npz archive", "the file is truncated, or is something else")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as stored:
-                known = [name for name in (*_GAUSSIAN, *_SUMS, *_OPTIONAL) if name in stored.files]
-                return {name: stored[name] for name in known}
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        return read_arrays(path, (*_GAUSSIAN, *_SUMS, *_OPTIONAL))
+    except OSError as error:
         raise _unreadable(path, error.strerror or str(error), "the path is wrong") from error
-    except (MemoryError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        cause = "the file is damaged or truncated"
-        raise _unreadable(path, str(error) or type(error).__name__, cause) from error
+    except ValueError as error:
+        raise _unreadable(path, str(error), "the file is damaged or truncated, or is something else") from error
 
 
 def _moments(path: Path, arrays: Mapping[str, NDArray[Any]], given: Gaussian) -> Moments:
@@ -214,16 +228,24 @@ def _moments(path: Path, arrays: Mapping[str, NDArray[Any]], given: Gaussian) ->
 
 def _protocol(path: Path, stored: NDArray[Any]) -> dict[str, Any]:
     try:
-        protocol = json.loads(str(stored))
+        return read_label(str(stored))
     except ValueError as error:
-        raise _unreadable(path, f"protocol is no JSON: {error}", "the file was changed by hand") from error
-    if not isinstance(protocol, dict):
-        raise _unreadable(path, "protocol is no JSON object", "the file was changed by hand")
-    if not isinstance(protocol.get("samples"), int | None):
-        raise _unreadable(
-            path, f"samples is {protocol['samples']!r}, expected a number", "the file was changed by hand"
-        )
-    return protocol
+        raise _unreadable(path, str(error), "the file was changed by hand") from error
+
+
+def _check_features(path: Path, features: NDArray[np.floating] | None, moments: Moments) -> None:
+    """Refuse features of other clips than mu and sigma are of: distances are taken from either."""
+    if features is None or not len(features) or not np.isfinite(features).all():
+        return  # said elsewhere
+    mean = features.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for at in range(0, len(features), _ROWS):
+        squares += np.square(features[at : at + _ROWS] - mean).sum(axis=0)
+    scatter = moments.scatter.diagonal()
+    size = np.square(mean).max() + scatter.max() / len(features)
+    apart = np.abs(mean - moments.mean).max() / np.sqrt(size or 1), np.abs(squares - scatter).max() / (size or 1)
+    if apart[0] > _AGREEMENT or apart[1] > _AGREEMENT * len(features):
+        raise _unreadable(path, "features contradict mu and sigma", "arrays of different sets were put together")
 
 
 def _unreadable(path: Path, seen: str, cause: str) -> ScoreError:
