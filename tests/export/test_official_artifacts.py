@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support import vectors
+from support.combinations import chequered
 from support.fill import fill_module
 
 from vidgen.errors import VerificationError, VidgenError
@@ -30,13 +31,14 @@ def _official(folder: Path, config: G3ANConfig) -> Path:
 
 
 def _cases() -> list[object]:
-    """Small cases always; of the large ones two that people have checkpoints of, in one lowering; all when slow."""
-    everyday = re.compile(r"g3an_gen_ch(8_.*|64_att_1p2d_b2t1-tensorrt|64_noatt_1p2d_b2t1-cpu)")
-    return [
-        pytest.param(case, lowering, marks=[] if everyday.match(f"{case}-{lowering}") else pytest.mark.slow)
-        for case in vectors.cases("g3an_gen_*")
-        for lowering in ("cpu", "tensorrt")
+    """Small cases, and a large one that people have checkpoints of; all large ones, by both lowerings, when slow."""
+    everyday, lowerings = "g3an_gen_ch64_noatt_1p2d_b2t1", ("cpu", "tensorrt")
+    large = [
+        pytest.param(case, lowering, marks=() if (case, lowering) == (everyday, "cpu") else pytest.mark.slow)
+        for case in vectors.cases("g3an_gen_ch64_*")
+        for lowering in lowerings
     ]
+    return [*chequered(vectors.cases("g3an_gen_ch8_*"), lowerings), *large]
 
 
 @pytest.mark.parametrize(("case", "lowering"), _cases())
@@ -87,9 +89,10 @@ def _scale_by_a_hundredth(model: lowering_cpu.CpuGenerator) -> None:
     model.block3.conv_v.time.odd.weight.mul_(1.01)
 
 
-@pytest.mark.parametrize("fault", [_zero_a_bias, _turn_time_round, _swap_rows_and_columns, _scale_by_a_hundredth])
-@pytest.mark.parametrize("fp16", [False, True])
-@pytest.mark.parametrize("output", ["uint8", "float32"])
+FAULTS = (_zero_a_bias, _turn_time_round, _swap_rows_and_columns, _scale_by_a_hundredth)
+
+
+@pytest.mark.parametrize(("fault", "fp16", "output"), chequered(FAULTS, (False, True), ("uint8", "float32")))
 def test_a_faulty_lowering_is_caught_and_leaves_nothing(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault, fp16: bool, output: str
 ) -> None:

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.combinations import chequered
 
 from vidgen.errors import ExportError
 from vidgen.export import precision
@@ -31,9 +32,7 @@ def _types(model):
     return values | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
-@pytest.mark.parametrize("lowering", LOWERINGS)
-@pytest.mark.parametrize("attention", [False, True])
-@pytest.mark.parametrize("mode", ["1p2d", "2p1d", "3d"])
+@pytest.mark.parametrize(("mode", "attention", "lowering"), chequered(("1p2d", "2p1d", "3d"), (False, True), LOWERINGS))
 def test_videos_stay_within_two_levels(filled, noise, reference, mode, attention, lowering):
     generator = filled(mode=mode, use_attention=attention)
     model, told = to_half(_write(generator, lowering))

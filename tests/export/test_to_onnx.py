@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from support import vectors
+from support.combinations import chequered
 from torch import nn
 
 from vidgen.errors import ExportError
@@ -19,7 +20,11 @@ from vidgen.models.config import G3ANConfig
 
 LOWERINGS = {"cpu": CpuGenerator, "tensorrt": PlainGenerator}
 MODES = ("1p2d", "2p1d", "3d")
-ATTENTION = ({"use_attention": False}, {"use_attention": True}, {"use_attention": True, "attention_merge": "clean"})
+ATTENTION = {
+    "none": {"use_attention": False},
+    "reference": {"use_attention": True},
+    "clean": {"use_attention": True, "attention_merge": "clean"},
+}
 
 
 def _write(generator, lowering, output="float32", opset=20):
@@ -33,11 +38,9 @@ def _run(model, za, zm):
     return session.run(None, {"za": za.numpy(), "zm": zm.numpy()})[0]
 
 
-@pytest.mark.parametrize("lowering", LOWERINGS)
-@pytest.mark.parametrize("attention", ATTENTION, ids=["none", "reference", "clean"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "attention", "lowering"), chequered(MODES, ATTENTION, LOWERINGS))
 def test_one_file_serves_every_batch_and_length(filled, noise, reference, mode, attention, lowering):
-    generator = filled(mode=mode, **attention)
+    generator = filled(mode=mode, **ATTENTION[attention])
     model = _write(generator, lowering)
     for batch, length in ((1, 1), (3, 1), (2, 3)):
         za, zm = noise(generator.config, batch, length)
@@ -54,14 +57,13 @@ def test_8_bit_output_has_the_contracts_layout(filled, noise, reference, lowerin
     assert off.max() <= 1 and (off > 0).mean() < 1e-3
 
 
-@pytest.mark.parametrize("lowering", LOWERINGS)
-def test_every_opset_that_is_offered_works(filled, noise, reference, lowering):
+@pytest.mark.parametrize(("opset", "lowering"), chequered(OPSETS, LOWERINGS))
+def test_every_opset_that_is_offered_works(filled, noise, reference, opset, lowering):
     generator = filled(ch=2, use_attention=True)
     za, zm = noise(generator.config, 2, 1)
-    for opset in OPSETS:
-        model = _write(generator, lowering, opset=opset)
-        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
-        np.testing.assert_allclose(_run(model, za, zm), reference(generator, za, zm), rtol=0, atol=3e-5)
+    model = _write(generator, lowering, opset=opset)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+    np.testing.assert_allclose(_run(model, za, zm), reference(generator, za, zm), rtol=0, atol=3e-5)
 
 
 def test_the_same_network_gives_the_same_bytes(filled):
@@ -117,7 +119,7 @@ def test_no_constant_is_blown_up(filled, lowering):
 
 
 def _vector_cases():
-    """The full width is slow; the official checkpoints' own tests take two of it through the whole export."""
+    """The full width is slow; the official checkpoints' own tests take one of it through the whole export."""
     slow = pytest.mark.slow
     return [pytest.param(case, marks=slow if "_ch64_" in case else ()) for case in vectors.cases("g3an_gen_*")]
 

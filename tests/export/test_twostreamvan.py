@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from support import vectors
+from support.combinations import chequered
 from support.fill import fill_module
 
 from vidgen.export import pipeline
@@ -80,10 +81,9 @@ def _check(generator, made, inputs, tolerance=TOLERANCE):
 
 
 def _vector_cases():
-    """Whole-width models take seconds each; two of them are enough for every day."""
-    everyday = ("nomask", "layer2")
+    """Whole-width models take seconds each; one of them is enough for every day."""
     return [
-        pytest.param(case, marks=() if case.split("_")[3] in everyday else pytest.mark.slow)
+        pytest.param(case, marks=() if case.split("_")[3] == "nomask" else pytest.mark.slow)
         for case in vectors.cases("tsv_full_test_*")
     ]
 
@@ -117,8 +117,7 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("lowering", ["cpu", "tensorrt"])
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "lowering"), chequered(CONFIGS, ("cpu", "tensorrt")))
 def test_any_batch_and_length_in_every_form(actor, config, lowering):
     generator = actor(**CONFIGS[config])
     interface = generator.config.interface("float32", masks=True)

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from support.combinations import chequered
 
 from vidgen.errors import ArtifactError, CheckpointError, VerificationError
 from vidgen.export import ExportSettings, export, verify
@@ -83,8 +84,9 @@ def _make_nan(model):
     tensor.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(tensor), np.nan), tensor.name))
 
 
-@pytest.mark.parametrize("fault", [_scale_a_weight, _forget_a_bias, _make_nan])
-@pytest.mark.parametrize("output", ["uint8", "float32"])
+@pytest.mark.parametrize(
+    ("fault", "output"), chequered((_scale_a_weight, _forget_a_bias, _make_nan), ("uint8", "float32"))
+)
 def test_a_fault_in_the_weights_is_seen(exported, fault, output):
     source, artifact = exported(output=output)
     _change(artifact, fault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,16 @@ def _config(case: str) -> G3ANConfig:
     return G3ANConfig(ch=int(width), mode=mode, use_attention=attention == "att")
 
 
-@pytest.mark.parametrize("case", vectors.cases("g3an_gen_*"))
+def _generators() -> list[Any]:
+    """The whole width takes seconds: the published networks with and without attention, and the one of most memory."""
+    everyday = re.compile(".*_ch8_.*|.*_ch64_(att_3d|.*_1p2d)_.*")
+    return [
+        pytest.param(case, marks=() if everyday.fullmatch(case) else pytest.mark.slow)
+        for case in vectors.cases("g3an_gen_*")
+    ]
+
+
+@pytest.mark.parametrize("case", _generators())
 @torch.no_grad()
 def test_generator_matches_the_reference(case: str) -> None:
     stored = vectors.load(case)

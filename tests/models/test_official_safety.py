@@ -424,8 +424,8 @@ def test_many_tensors_on_one_storage_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "program",
     [
-        b"\x80\x02" + b"(" * 3_000_000 + b".",
-        b"\x80\x02" + b")" + b"\x85" * 1_000_000 + b"}h\x00.",
+        b"\x80\x02" + b"(" * 2_000_001 + b".",
+        b"\x80\x02" + b")" + b"\x85" * 300_000 + b"}h\x00.",
         b"\x80\x02]r\xff\xff\xff\x7fj\xff\xff\xff\x7f.",
         b"\x80\x02}" + b")" + b"\x85" * 100_000 + b"K\x01s.",
         b"\x80\x02\x8b\xff\xff\xff\x7f.",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.combinations import chequered
 from support.official_files import (
     classifier_file,
     filled,
@@ -54,9 +55,7 @@ def assert_goes_on_alike(state: TrainingState, networks: Mapping[str, nn.Module]
         assert all(torch.equal(a, b) for a, b in zip(parameters, originals, strict=True))
 
 
-@pytest.mark.parametrize("joint", [True, False], ids=["joint", "nojoint"])
-@pytest.mark.parametrize("old", [True, False], ids=["old torch", "new torch"])
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize(("zipped", "old", "joint"), chequered(*[(True, False)] * 3))
 def test_training_goes_on_as_if_never_stopped(tmp_path: Path, zipped: bool, old: bool, joint: bool) -> None:
     config = TwoStreamVANConfig(3, 1, 4, 2, joint=joint, use_bn=not joint, no_mask=True)
     networks = twostreamvan_networks(config)

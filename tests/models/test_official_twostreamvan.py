@@ -200,7 +200,9 @@ def test_the_step_is_a_count_or_it_is_said(tmp_path: Path, value: Any, step: int
     assert ("step 0 is recorded" in str(report)) == (step == 0)
 
 
-@pytest.mark.parametrize("case", ["tsv_full_test_nomask_L4", "tsv_full_test_layer2_L4"])
+@pytest.mark.parametrize(
+    "case", ["tsv_full_test_nomask_L4", pytest.param("tsv_full_test_layer2_L4", marks=pytest.mark.slow)]
+)
 @torch.no_grad()
 def test_imported_generators_sample_what_the_reference_samples(tmp_path: Path, case: str) -> None:
     config = TwoStreamVANConfig(n_cat=6, no_mask="nomask" in case, kernel_layer=2 if "layer2" in case else 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def _start(run: Path, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_ctrl_c_finishes_the_step_and_saves_it(clips: Path, tmp_path: Path, workers: int) -> None:
     run = tmp_path / "run"
     process = _start(run, *_arguments(run, clips, steps=100000, num_workers=workers), "--json", "-q")
@@ -267,11 +268,13 @@ with join_world("cpu") as world:
 """
 
 
-def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    (tmp_path / "gradient.py").write_text(GRADIENT)
-    for name, command in (("one", [sys.executable]), ("two", TORCHRUN)):
-        words = [*command, str(tmp_path / "gradient.py"), str(tmp_path / name)]
-        subprocess.run(words, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "gradient.py"
+    program.write_text(GRADIENT)
+    words = [*TORCHRUN, str(program), str(tmp_path / "two")]
+    subprocess.run(words, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    monkeypatch.setattr(sys, "argv", [str(program), str(tmp_path / "one")])
+    runpy.run_path(str(program))
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
     assert max(gradient.abs().max() for gradient in one) > 1e-3
     for expected, found in zip(one, two, strict=True):

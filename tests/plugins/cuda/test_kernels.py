@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from plugins.cuda.emulation.cases import Case, assert_right, run
 from plugins.cuda.emulation.emulator import Emulator
 from support import vectors
+from support.combinations import chequered
 
 from vidgen.plugins.sepconv_trt.geometry import ARGUMENTS, DTYPES, KERNELS, DType, Kernel
 
@@ -22,9 +23,7 @@ def _check(emulator: Emulator, case: Case, seed: int = 0) -> None:
     assert_right(case, inputs, run(emulator, case, inputs))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("taps", [3, 5, 7, 13])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("kernel", "taps", "dtype"), chequered(KERNELS, (3, 5, 7, 13), DTYPES))
 def test_results_equal_float64(emulator: Emulator, kernel: Kernel, taps: int, dtype: DType) -> None:
     for seed, sizes in enumerate(SIZES):
         _check(emulator, Case(kernel, dtype, taps, *sizes), seed)
