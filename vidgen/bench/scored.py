@@ -22,25 +22,27 @@ def score_settings_of(settings: BenchSettings, wanted: Sequence[Contender]) -> F
         ScoreError: the reference is missing, damaged, or says too little of how it was made.
         SettingsError: the options make no sense.
     """
-    from vidgen.bench.scores.feature_score import reference_files
     from vidgen.bench.scores.feature_settings import VIDEOS, FeatureScoreSettings
-    from vidgen.bench.scores.statistics_file import read_statistics
+    from vidgen.bench.scores.feature_statistics import no_extractor
+    from vidgen.bench.scores.reference_file import extractor_of, read_reference
 
     assert settings.score is not None
-    files = reference_files(settings.score)
-    if not files:
+    found = read_reference(settings.score)
+    if not found:
         raise SettingsError(
             f"cannot score against {settings.score}",
             seen=f"{settings.score.name}, expected a .npz file of statistics",
             cause="a bench takes its protocol and extractor from a statistics file",
             fix=f"vidgen stats {settings.score} --extractor EXTRACTOR -o STATS.npz, then --score STATS.npz",
         )
-    stored = read_statistics(next(iter(files.values())))
+    stored = next(iter(found.values()))
+    if settings.extractor is None and settings.weights is None and extractor_of(stored.protocol) is None:
+        raise no_extractor()
     backends = {contender.backend for contender in wanted}
     return FeatureScoreSettings(
         protocol=str(stored.protocol.get("protocol", "clean")),
         weights=settings.weights,
-        extractor=None if stored.protocol.get("extractor") else settings.extractor,
+        extractor=settings.extractor,
         n=settings.videos or min(stored.n or VIDEOS, VIDEOS),
         seed=settings.seed,
         backend=backends.pop() if len(backends) == 1 else None,

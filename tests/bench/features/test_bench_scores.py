@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vidgen.bench.latency import bench
+from vidgen.bench.scored import score_settings_of
 from vidgen.bench.scores.feature_settings import StatsSettings
 from vidgen.bench.scores.feature_statistics import stats
-from vidgen.bench.settings import BenchSettings
+from vidgen.bench.settings import BenchSettings, Contender
 from vidgen.errors import ScoreError, SettingsError
 from vidgen.runtime.backends import Backend, open_backend
 
@@ -48,6 +50,24 @@ def test_each_artifact_is_scored_as_the_reference_was_made(clean_artifact: Path,
     assert "FID" in header and distance in row
     assert "extractor random-r3d" in report.table()
     assert report.to_dict()["scores"]["scores"][0]["name"] == str(clean_artifact)
+
+
+def test_the_size_and_the_extractor_of_the_reference_are_used(
+    clean_artifact: Path, store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "real.npz"
+    stats(StatsSettings(source=store, out=out, extractor="random-r3d@size=32", n=14, threads=1))
+    asked = measured(clean_artifact, score=out, extractor="random-r3d@size=32")
+    named = score_settings_of(asked, [Contender(clean_artifact, "fake")])
+    assert named.extractor == "random-r3d@size=32"
+    assert bench(measured(clean_artifact, score=out), load=load).scores is not None
+
+
+def test_a_reference_without_an_extractor_is_refused_before_the_timing(clean_artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "foreign.npz"
+    np.savez(out, mu=np.zeros(3), sigma=np.eye(3))
+    with pytest.raises(SettingsError, match="without an extractor"):
+        bench(measured(clean_artifact, score=out), load=load)
 
 
 def test_without_a_reference_nothing_is_scored(clean_artifact: Path) -> None:

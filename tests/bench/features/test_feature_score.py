@@ -13,13 +13,16 @@ import pytest
 from support.extractors import PixelExtractor
 from support.scoring import artifact
 
+from vidgen.bench.scores import feature_score, stream
 from vidgen.bench.scores.compare import psnr
 from vidgen.bench.scores.feature_score import score_features
 from vidgen.bench.scores.feature_settings import FeatureScoreSettings, StatsSettings
 from vidgen.bench.scores.feature_statistics import stats
 from vidgen.bench.scores.frechet import frechet_distance
 from vidgen.bench.scores.intervals import Interval
+from vidgen.bench.scores.reference_file import extractor_of
 from vidgen.bench.scores.score import score, score_settings
+from vidgen.bench.scores.tally import Tally
 from vidgen.errors import BackendError, ScoreError, SettingsError, StorageError
 from vidgen.runtime.backends.fake import FakeBackend
 from vidgen.runtime.manifest import Manifest
@@ -171,6 +174,34 @@ def test_an_interrupted_score_resumes_to_the_same_number(make: Make, tmp_path: P
     assert not list((tmp_path / "cache" / "stats").glob("*.unfinished.npz"))
 
 
+def test_sources_that_are_done_are_not_lost_to_a_later_failure(
+    make: Make, clean_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(engines=(clean_artifact, _second(tmp_path / "b.onnx", clean_artifact)), out=tmp_path / "score.json")
+    whole = score_features(settings, extractor=PixelExtractor())
+
+    def full(*_: Any) -> None:
+        raise StorageError("cannot write", seen="disk full", cause="it is full", fix="free space")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError):
+        patched.setattr(feature_score, "write_json", full)
+        score_features(settings, extractor=PixelExtractor())
+    idle = PixelExtractor()
+    again = score_features(dataclasses.replace(settings, resume=True), extractor=idle)
+    assert idle.seen == 0 and again.rows() == whole.rows()
+    assert not list((tmp_path / "cache" / "stats").glob("*.unfinished.npz"))
+
+
+def test_a_full_cache_ends_no_score(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("cannot write", seen="disk full", cause="it is full", fix="free space")
+
+    monkeypatch.setattr(stream, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(Tally, "save", full)
+    monkeypatch.setattr(feature_score, "write_all", full)
+    assert score_features(make(), extractor=PixelExtractor()).scores
+
+
 @pytest.mark.parametrize(
     ("made", "asked", "seen"),
     [
@@ -222,6 +253,53 @@ def test_every_space_is_scored_and_found_by_its_file(make: Make, store: Path, tm
     assert list(both.scores[0].spaces) == list(spaces) and len(both.rows()) == 3
     one = score_features(make(reference=tmp_path / "ref-motion.npz"), extractor=PixelExtractor(spaces=spaces))
     assert list(one.scores[0].spaces) == ["motion"]
+
+
+def test_files_of_a_longer_name_are_those_of_another_set(make: Make, store: Path, tmp_path: Path) -> None:
+    spaces = ("appearance", "motion")
+    taken = {"ref": 40, "ref-v2": 20}
+    for name, n in taken.items():
+        stats(StatsSettings(source=store, out=tmp_path / f"{name}.npz", n=n), extractor=PixelExtractor(spaces=spaces))
+    stats(StatsSettings(source=store, out=tmp_path / "ref-other.npz"), extractor=PixelExtractor(7))
+    both = score_features(make(reference=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces)).scores[0]
+    assert [both.spaces[space].reference_n for space in spaces] == [40, 40]
+    (tmp_path / "ref-v2-motion.npz").replace(tmp_path / "ref-motion.npz")
+    with pytest.raises(ScoreError, match=r"differ in .*samples: 40 and 20"):
+        score_features(make(reference=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
+
+
+def test_a_file_that_hides_those_of_the_spaces_is_told(make: Make, store: Path, tmp_path: Path) -> None:
+    spaces = ("appearance", "motion")
+    stats(StatsSettings(source=store, out=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
+    stats(StatsSettings(source=store, out=tmp_path / "ref.npz"), extractor=PixelExtractor())
+    with pytest.raises(ScoreError) as caught:
+        score_features(make(reference=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
+    assert "ref-appearance.npz" in caught.value.fix and "hides" in caught.value.fix
+
+
+def test_spaces_of_any_name_have_files(make: Make, store: Path, tmp_path: Path) -> None:
+    spaces = ("/pool/Flatten:0", "../../up", "a b", "a:b")
+    report = stats(StatsSettings(source=store, out=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
+    assert len(set(report.files.values())) == 4 and {path.parent for path in report.files.values()} == {tmp_path}
+    both = score_features(make(reference=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
+    assert set(both.scores[0].spaces) == set(spaces)
+
+
+def test_statistics_name_the_extractor_with_its_size(store: Path, tmp_path: Path) -> None:
+    label = {"extractor": "random-r3d", "extractor_settings": {"size": [32, 32]}}
+    assert extractor_of(label) == "random-r3d@size=32"
+    assert extractor_of({**label, "extractor_settings": {"size": [64, 64]}}) == "random-r3d"
+    assert extractor_of({"extractor": "classifier", "extractor_settings": {"size": [64, 64]}}) == "classifier"
+    assert extractor_of({}) is extractor_of({"extractor": {"name": "x"}}) is None
+    with pytest.raises(ScoreError, match=r"PATH/own\.onnx"):
+        extractor_of({"extractor": "own.onnx"})
+
+
+def test_statistics_give_no_consent_to_what_they_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trap.pt2").write_bytes(b"pickle")
+    with pytest.raises(ScoreError, match="without options"):
+        extractor_of({"extractor": "trap.pt2@trust=yes"})
 
 
 def test_a_report_is_written_and_an_impossible_one_refused_first(make: Make, tmp_path: Path) -> None:

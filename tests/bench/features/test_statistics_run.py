@@ -17,7 +17,7 @@ from vidgen.bench.scores.feature_settings import StatsSettings
 from vidgen.bench.scores.feature_statistics import merge, stats
 from vidgen.bench.scores.frechet import frechet_distance
 from vidgen.bench.scores.statistics_file import read_statistics
-from vidgen.errors import BackendError, ScoreError, SettingsError, VidgenError
+from vidgen.errors import BackendError, ScoreError, SettingsError, StorageError, VidgenError
 
 PROTOCOLS = ("clean", "g3an")
 
@@ -88,13 +88,37 @@ def test_resume_refuses_what_another_run_left(clean_artifact: Path, tmp_path: Pa
     settings = _settings(clean_artifact, tmp_path / "a.npz", n=200)
     with pytest.raises(BackendError):
         stats(settings, extractor=PixelExtractor(fail_after=100))
-    with pytest.raises(ScoreError, match=r"cannot go on from .*unfinished"):
+    with pytest.raises(ScoreError, match=r"cannot go on from .*unfinished") as caught:
         stats(dataclasses.replace(settings, resume=True, seed=9), extractor=PixelExtractor())
+    assert caught.value.seen == "data.seed: 0 and 9 (then and now)"
+    kept = dict(np.load(tmp_path / "a.unfinished.npz"))
+    for positions in (kept["positions"][:-7], kept["positions"] + 1):
+        np.savez(tmp_path / "a.unfinished.npz", **{**kept, "positions": positions})
+        with pytest.raises(ScoreError, match="not the first of this run"):
+            stats(dataclasses.replace(settings, resume=True), extractor=PixelExtractor())
     (tmp_path / "a.unfinished.npz").write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(ScoreError, match="damaged"):
         stats(dataclasses.replace(settings, resume=True), extractor=PixelExtractor())
     stats(settings, extractor=PixelExtractor())
     assert settings.out.exists() and not (tmp_path / "a.unfinished.npz").exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(clean_artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").mkdir()
+    (tmp_path / "b-motion.npz").mkdir()
+    for name, spaces in (("a", ("features",)), ("b", ("appearance", "motion"))):
+        idle = PixelExtractor(spaces=spaces)
+        with pytest.raises(StorageError):
+            stats(_settings(clean_artifact, tmp_path / f"{name}.npz", n=40), extractor=idle)
+        assert idle.seen == 0
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["a.npz", "b-motion.npz"]
+
+
+def test_merged_statistics_have_a_name_that_can_be_read(clean_artifact: Path, tmp_path: Path) -> None:
+    stats(_settings(clean_artifact, tmp_path / "a.npz", n=40, features=False), extractor=PixelExtractor())
+    with pytest.raises(SettingsError, match=r"ends with \.npz"):
+        merge([tmp_path / "a.npz"], tmp_path / "all.txt")
+    assert any("features" in warning for warning in merge([tmp_path / "a.npz"], tmp_path / "all.npz").warnings)
 
 
 SCRIPT = """

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,12 @@ from vidgen.bench.scores.inception_score import InceptionScore
 from vidgen.bench.scores.intervals import REPLICATES
 from vidgen.bench.scores.protocols import ClipProtocol, describe, make_protocol
 from vidgen.bench.scores.ranks import Ranks, join_ranks
+from vidgen.bench.scores.reference_file import extractor_of, fitting, read_reference
 from vidgen.bench.scores.statistics_file import (
-    OF_THE_RUN,
-    OF_THE_SET,
     Statistics,
-    differences,
     read_statistics,
     without_run,
-    write_statistics,
+    write_all,
 )
 from vidgen.bench.scores.tally import Tally
 from vidgen.bench.scores.temporal_consistency import TemporalConsistency
@@ -68,14 +66,14 @@ def score_features(
     if settings.out is not None:
         check_writable(settings.out)
     assert settings.reference is not None
-    files = reference_files(settings.reference)
-    stored = {space: read_statistics(path) for space, path in files.items()}
+    stored = read_reference(settings.reference)
     known = next(iter(stored.values())).protocol if stored else {}
-    with join_ranks() as ranks, opened(settings, extractor, ranks, known.get("extractor")) as network:
+    named = None if extractor or settings.extractor else extractor_of(known)
+    with join_ranks() as ranks, opened(settings, extractor, ranks, named) as network:
         frames = settings.frames or known.get("frames")
         protocol = make_protocol(settings.protocol, frames).for_extractor(network)
         labels = {space: describe(protocol, network, space) for space in network.spaces}
-        stored = _fitting(stored, labels, settings.reference)
+        stored = fitting(stored, labels, settings.reference)
         if settings.grid:
             check_spaces(network)
         scoring = _Scoring(settings, Run(settings, protocol, network, ranks), progress)
@@ -104,6 +102,8 @@ def score_features(
         )
         if settings.out is not None and ranks.leads:
             write_json(settings.out, report.to_dict())
+        if ranks.leads:
+            scoring.forget()
     return report
 
 
@@ -120,40 +120,6 @@ def _is_engine(path: Path) -> bool:
     return path.is_file()
 
 
-def reference_files(path: Path) -> dict[str, Path]:
-    """Space -> statistics file of a reference that is one, or several as `vidgen stats` names them; else empty."""
-    if path.suffix != ".npz":
-        return {}
-    if path.exists() or not path.parent.is_dir():
-        return {"": path}
-    found = [each for each in path.parent.iterdir() if each.name.startswith(f"{path.stem}-") and each.suffix == ".npz"]
-    return {each.stem[len(path.stem) + 1 :]: each for each in sorted(found)} or {"": path}
-
-
-def _fitting(
-    stored: Mapping[str, Statistics], labels: Mapping[str, Mapping[str, Any]], path: Path
-) -> dict[str, Statistics]:
-    """The statistics by the extractor's spaces.
-
-    Raises:
-        ScoreError: they were made by another protocol or extractor; it says in what they differ.
-    """
-    fitting = {}
-    for name, statistics in stored.items():
-        space = str(statistics.protocol.get("space") or name or next(iter(labels)))
-        made, wanted = dict(statistics.protocol), labels.get(space, next(iter(labels.values())))
-        different = differences(made, wanted, ignored=(*OF_THE_SET, *OF_THE_RUN)) if made else []
-        if different:
-            raise ScoreError(
-                f"cannot score against {path}",
-                seen="it differs in " + "; ".join(different),
-                cause="it was made by another protocol or extractor than is asked for now (the second value)",
-                fix=f"give the options it was made with, or make it again: vidgen stats DATA -o {path}",
-            )
-        fitting[space] = statistics
-    return fitting
-
-
 @dataclass
 class _Scoring:
     """The sources of one call, one after the other."""
@@ -163,6 +129,7 @@ class _Scoring:
     progress: Progress | None
     compared: int = 0
     _first_videos: NDArray[np.uint8] | None = None
+    _states: list[Path] = field(default_factory=list)
 
     @property
     def ranks(self) -> Ranks:
@@ -183,8 +150,7 @@ class _Scoring:
             return {}, facts
         made = {space: tally.statistics(space, labels[space]) for space in self._spaces}
         with contextlib.suppress(StorageError):  # a cache that cannot be written costs time, nothing else
-            for space, path in files.items():
-                write_statistics(path, made[space])
+            write_all({path: made[space] for space, path in files.items()})
         return made, facts
 
     @property
@@ -256,15 +222,18 @@ class _Scoring:
         """How disentangled the videos of a grid are; every process takes its share."""
         if grid is None:
             return None
-        out = self._state(grid)
-        found = judge_grid(self.run, grid, out, self.progress)
-        if self.ranks.leads:
-            self.run.forget(out)
-        return found
+        return judge_grid(self.run, grid, self._state(grid), self.progress)
 
     def _state(self, source: ClipSource) -> Path:
         """The name that an unfinished run is kept under: what decides it."""
-        return _state_folder() / f"{content_key(label(self.run.protocol, self.run.extractor, '', source))}.npz"
+        out = _state_folder() / f"{content_key(label(self.run.protocol, self.run.extractor, '', source))}.npz"
+        self._states.append(out)
+        return out
+
+    def forget(self) -> None:
+        """Remove what was kept of the sources, once the scores of all of them are safe."""
+        for out in self._states:
+            self.run.forget(out)
 
     def _say(self, source: ClipSource, what: str) -> None:
         if self.progress:
@@ -274,10 +243,9 @@ class _Scoring:
         """The tally of a source; what is unfinished is kept in the cache under what decides it."""
         out = self._state(source)
         logits = self.run.extractor.has_logits
-        tally = self.run.take(source, out, keep_features=keep_features, logits=logits, progress=self.progress)
-        if self.ranks.leads:
-            self.run.forget(out)
-        return tally
+        return self.run.take(
+            source, out, keep_features=keep_features, logits=logits, cached=True, progress=self.progress
+        )
 
     def _psnr(self, source: ClipSource) -> float | None:
         """Of the first videos of an artifact to those of the first artifact."""

@@ -12,23 +12,26 @@ from typing import Any
 
 from vidgen.bench.scores.clip_sources import ClipSource
 from vidgen.bench.scores.extractors.base import Extractor
-from vidgen.bench.scores.feature_settings import ClipSettings, StatsSettings
+from vidgen.bench.scores.feature_settings import ClipSettings, StatsSettings, bad
 from vidgen.bench.scores.feature_sources import open_source
 from vidgen.bench.scores.figure_tables import temporal_lines
 from vidgen.bench.scores.protocols import ClipProtocol, describe, make_protocol
 from vidgen.bench.scores.ranks import Ranks, join_ranks
+from vidgen.bench.scores.reference_file import space_files
 from vidgen.bench.scores.statistics_file import (
     OF_THE_RUN,
     differences,
     merge_statistics,
     read_statistics,
     without_run,
+    write_all,
     write_statistics,
 )
 from vidgen.bench.scores.stream import collect, parts_of
 from vidgen.bench.scores.tally import Tally
 from vidgen.bench.scores.temporal_consistency import TemporalConsistency
 from vidgen.bench.scores.temporal_statistics import temporal_of
+from vidgen.bench.scores.writable import check_writable
 from vidgen.errors import ScoreError, SettingsError
 
 #: Called with (clips done, clips in all, what is at work).
@@ -99,13 +102,14 @@ def stats(
         source = open_source(settings.source, protocol, settings, ranks.device(settings.device))
         files = space_files(settings.out, network.spaces)
         labels = {space: label(protocol, network, space, source) for space in files}
+        for path in files.values():
+            check_writable(path)
         done = _finished(files, labels, protocol, source, settings) if settings.resume else None
         if done is None:
             run = Run(settings, protocol, network, ranks, settings.shard_of)
             tally = run.take(source, settings.out, keep_features=settings.features, progress=progress)
             if tally is not None:
-                for space, path in files.items():
-                    write_statistics(path, tally.statistics(space, labels[space]))
+                write_all({path: tally.statistics(space, labels[space]) for space, path in files.items()})
                 run.forget(settings.out)
             done = ranks.share(None if tally is None else len(tally.positions))
             kept = False
@@ -131,9 +135,13 @@ def merge(files: Sequence[Path], out: Path) -> StatsReport:
         ScoreError: they are of different sets or protocols, or share clips. StorageError: ``out`` cannot be written.
     """
     start = time.perf_counter()
+    if out.suffix != ".npz":
+        raise bad("out", out, "a name that ends with .npz")
     merged = merge_statistics(files)
     write_statistics(out, merged)
-    warnings = (f"{merged.missing} clips of the set are in no file that was named",) if merged.missing else ()
+    warnings = [f"{merged.missing} clips of the set are in no file that was named"] if merged.missing else []
+    if merged.features is None:
+        warnings.append("not every file has features: FID alone can be taken of the whole, without an interval")
     return StatsReport(
         files={str(merged.protocol.get("space", "features")): out},
         n=merged.n or 0,
@@ -141,7 +149,7 @@ def merge(files: Sequence[Path], out: Path) -> StatsReport:
         kept=False,
         protocol={"extractor": "?", **merged.protocol},
         source={"files": [str(file) for file in files]},
-        warnings=warnings,
+        warnings=tuple(warnings),
         seconds=time.perf_counter() - start,
         temporal=temporal_of(merged, replicates=0),
     )
@@ -152,16 +160,21 @@ def _temporal(files: Mapping[str, Path], spaces: Sequence[str]) -> TemporalConsi
     return found[0] if found else None
 
 
-def space_files(out: Path, spaces: Sequence[str]) -> dict[str, Path]:
-    """The file of each feature space: ``out`` itself, or with its name added where there are several."""
-    if len(spaces) == 1:
-        return {spaces[0]: out}
-    return {space: out.with_name(f"{out.stem}-{space}{out.suffix}") for space in spaces}
-
-
 def label(protocol: ClipProtocol, extractor: Extractor, space: str, source: ClipSource) -> dict[str, Any]:
     """What a file of statistics says of itself."""
     return {**describe(protocol, extractor, space), "samples": source.clips, "data": dict(source.identity)}
+
+
+def no_extractor() -> SettingsError:
+    """The error of a command that nobody told an extractor."""
+    from vidgen.bench.scores.extractors import REGISTRY
+
+    return SettingsError(
+        "cannot take features without an extractor",
+        seen=f"no --extractor, expected a file or one of {', '.join(REGISTRY)}",
+        cause="a score belongs to the network that looks at the clips, so none is chosen silently",
+        fix="vidgen train classifier --data STORE --out RUN, then --extractor RUN/classifier.safetensors",
+    )
 
 
 @contextlib.contextmanager
@@ -177,15 +190,10 @@ def opened(
         yield extractor
         return
     name = settings.extractor or default
-    from vidgen.bench.scores.extractors import REGISTRY, open_extractor
+    from vidgen.bench.scores.extractors import open_extractor
 
     if name is None and settings.weights is None:
-        raise SettingsError(
-            "cannot take features without an extractor",
-            seen=f"no --extractor, expected a file or one of {', '.join(REGISTRY)}",
-            cause="a score belongs to the network that looks at the clips, so none is chosen silently",
-            fix="vidgen train classifier --data STORE --out RUN, then --extractor RUN/classifier.safetensors",
-        )
+        raise no_extractor()
     device = ranks.device(settings.device)
     with open_extractor(
         name, threads=settings.threads, device=device, weights=settings.weights, trust=settings.trust
@@ -210,12 +218,14 @@ class Run:
         *,
         keep_features: bool = True,
         logits: bool = False,
+        cached: bool = False,
         progress: Progress | None = None,
     ) -> Tally | None:
         """The tally of a source's clips, those of all processes in the first one; None in the others.
 
         Args:
             out: the file that the statistics are for; an unfinished run is kept beside it.
+            cached: that is in the cache, see :func:`~vidgen.bench.scores.stream.collect`.
         """
         number, shards = self.shard
         share = (number + shards * self.ranks.rank, shards * self.ranks.size)
@@ -248,6 +258,7 @@ class Run:
                 state=self.state(out),
                 key=key,
                 resume=self.settings.resume,
+                cached=cached,
                 listen=listen,
             )
         except KeyboardInterrupt:
@@ -265,7 +276,8 @@ class Run:
     def forget(self, out: Path) -> None:
         """Remove what was kept of unfinished runs; called by the first process, when all is written."""
         for path in out.parent.glob(f"{glob.escape(out.stem)}.unfinished*.npz"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _finished(

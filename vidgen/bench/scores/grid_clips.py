@@ -84,7 +84,7 @@ def judge_grid(run: Run, clips: GridClips, out: Path, progress: Progress | None 
         if not run.ranks.leads:
             return None
         run = replace(run, ranks=Ranks())
-    tally = run.take(clips, out, progress=progress)
+    tally = run.take(clips, out, cached=True, progress=progress)
     if tally is None:
         return None
     found = {space: tally.rows(space) for space in SPACES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +14,14 @@ from typing import Any
 from vidgen.bench.scores.clip_sources import ClipSource
 from vidgen.bench.scores.extractors.base import Description, Extractor
 from vidgen.bench.scores.protocols.base import Clip, ClipProtocol
-from vidgen.bench.scores.tally import Tally
-from vidgen.errors import SettingsError
+from vidgen.bench.scores.tally import Tally, cannot_resume
+from vidgen.errors import SettingsError, StorageError
 
 #: Clips whose features are added at a time.
 PART = 32
 #: Parts that wait for the extractor while the next is made.
 AHEAD = 2
+_log = logging.getLogger(__name__)
 #: Seconds between two saves of an unfinished run, at least; and as a multiple of what a save takes.
 SAVE_SECONDS, SAVE_SHARE = 20.0, 20
 
@@ -61,6 +63,7 @@ def collect(
     state: Path | None = None,
     key: Mapping[str, Any] | None = None,
     resume: bool = False,
+    cached: bool = False,
     listen: Callable[[int], None] = lambda done: None,
 ) -> Tally:
     """Take the features of a source's clips, or of a shard of them.
@@ -73,6 +76,8 @@ def collect(
         state: file an unfinished run is kept in: written every now and then and when it is interrupted, left for the
             caller to remove when all is done. key: what a run must agree in to go on from it.
         resume: go on from ``state`` where it is there.
+        cached: the state is in the cache: it is written when all is done too, as other sources may fail yet; and a
+            cache that cannot be written costs the run nothing.
         listen: called with the number of clips done so far.
 
     Raises:
@@ -84,8 +89,12 @@ def collect(
     if resume and state is not None and state.exists():
         tally = Tally.load(state, key or {})
     left = _left(parts, tally)
+    if left is None:
+        assert state is not None
+        seen = f"{len(tally.positions)} clips that are not the first of this run"
+        raise cannot_resume(state, seen, "another version wrote it, or it is damaged")
     listen(len(tally.positions))
-    began, before, saver = time.perf_counter(), tally.seconds, _Saver(state, key or {})
+    began, before, saver = time.perf_counter(), tally.seconds, _Saver(state, key or {}, optional=cached)
     with contextlib.ExitStack() as stack:
         stack.callback(saver.save, tally)
         for part, found in _overlapped(source, protocol, extractor, left, logits):
@@ -93,18 +102,19 @@ def collect(
             tally.seconds = before + time.perf_counter() - began
             listen(len(tally.positions))
             saver.save_now_and_then(tally)
-        stack.pop_all()
+        if not cached:
+            stack.pop_all()
     return tally
 
 
-def _left(parts: list[Sequence[int]], tally: Tally) -> list[Sequence[int]]:
-    """The parts that a tally does not have yet."""
-    done = 0
+def _left(parts: list[Sequence[int]], tally: Tally) -> list[Sequence[int]] | None:
+    """The parts that a tally does not have yet; None where what it has is not the first of them."""
+    done: list[int] = []
     for number, part in enumerate(parts):
-        if done == len(tally.positions):
-            return parts[number:]
-        done += len(part)
-    return []
+        if len(done) == len(tally.positions):
+            return parts[number:] if done == tally.positions else None
+        done += part
+    return [] if done == tally.positions else None
 
 
 def _overlapped(
@@ -136,8 +146,8 @@ def _overlapped(
 class _Saver:
     """Keeps the file an unfinished run goes on from."""
 
-    def __init__(self, path: Path | None, key: Mapping[str, Any]) -> None:
-        self._path, self._key = path, key
+    def __init__(self, path: Path | None, key: Mapping[str, Any], *, optional: bool) -> None:
+        self._path, self._key, self._optional = path, key, optional
         self._due = time.perf_counter() + SAVE_SECONDS
 
     def save_now_and_then(self, tally: Tally) -> None:
@@ -148,6 +158,12 @@ class _Saver:
         if self._path is None or not tally.positions:
             return
         start = time.perf_counter()
-        tally.save(self._path, self._key)
+        try:
+            tally.save(self._path, self._key)
+        except StorageError as error:
+            if not self._optional:
+                raise
+            _log.warning("%s: an interruption would lose what was done (%s)", error.what, error.seen)
+            self._path = None
         end = time.perf_counter()
         self._due = end + max(SAVE_SECONDS, SAVE_SHARE * (end - start))

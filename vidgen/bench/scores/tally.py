@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vidgen._files import atomic_file
 from vidgen.bench.scores.extractors.base import Description
 from vidgen.bench.scores.moments import Moments
-from vidgen.bench.scores.statistics_file import Statistics
+from vidgen.bench.scores.statistics_file import Statistics, differences
 from vidgen.errors import ScoreError
 
 #: Rows that are folded into the sums together. Others wait, and are saved as they are: a run that goes on folds the
@@ -161,16 +161,31 @@ class Tally:
                     tally.changes[space] = [arrays[f"changes_{number}"]]
             tally.logits = [arrays["logits"]] if "logits" in arrays else []
         except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise _cannot_resume(path, f"{type(error).__name__}: {error}", "the file is damaged") from error
-        wanted = json.loads(json.dumps(key))
-        for name in sorted({*found, *wanted}):
-            if found.get(name) != wanted.get(name):
-                seen = f"{name} was {found.get(name)!r}, is now {wanted.get(name)!r}"
-                raise _cannot_resume(path, seen, "the unfinished run had other settings")
+            raise cannot_resume(path, f"{type(error).__name__}: {error}", "the file is damaged") from error
+        if different := _differences(found, json.loads(json.dumps(key))):
+            seen = "; ".join(different) + " (then and now)"
+            raise cannot_resume(path, seen, "the unfinished run had other settings")
         return tally
 
 
-def _cannot_resume(path: Path, seen: str, cause: str) -> ScoreError:
+def _differences(found: Any, wanted: Mapping[str, Any]) -> list[str]:
+    """In what two keys of runs differ; their labels entry by entry."""
+    if not isinstance(found, Mapping):
+        return ["the whole label"]
+    before, now = ({**key, "spaces": _by_space(key.get("spaces"))} for key in (found, wanted))
+    return list(
+        dict.fromkeys(each.partition("spaces.")[2].partition(".")[2] or each for each in differences(before, now))
+    )
+
+
+def _by_space(labels: Any) -> Any:
+    """The labels of spaces by their names."""
+    if isinstance(labels, list) and all(isinstance(label, Mapping) for label in labels):
+        return {str(number): label for number, label in enumerate(labels)}
+    return labels
+
+
+def cannot_resume(path: Path, seen: str, cause: str) -> ScoreError:
     return ScoreError(
         f"cannot go on from {path}",
         seen=seen,

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from vidgen.bench.scores.extractors.artifact import Artifact
     from vidgen.runtime.manifest import Manifest
 
-__all__ = ["REGISTRY", "Extractor", "export_extractor", "extractor_graph", "open_extractor", "parse_request"]
+__all__ = [
+    "REGISTRY",
+    "Extractor",
+    "export_extractor",
+    "extractor_graph",
+    "open_extractor",
+    "parse_request",
+    "request_of",
+]
 
 #: Name -> what it is and what it needs, for help texts.
 REGISTRY: dict[str, str] = {
@@ -37,6 +45,20 @@ def parse_request(text: str) -> tuple[str, dict[str, str]]:
     if match is None:
         return text, {}
     return match["target"], dict(pair.split("=", 1) for pair in match["options"].split(","))
+
+
+def request_of(name: str, settings: object) -> str:
+    """The text that opens an extractor again, from its name and settings as statistics keep them.
+
+    Of extractors that work at any size it names the size; files must be where the name says.
+    """
+    if name not in REGISTRY or not isinstance(settings, Mapping):
+        return name
+    module, sizes = _registered(name)
+    size = settings.get("size")
+    if not sizes or not isinstance(size, list) or size[:1] * 2 != size or size[0] == module.SIZE:
+        return name
+    return f"{name}@size={size[0]}"
 
 
 def open_extractor(
