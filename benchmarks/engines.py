@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cpu_g3an import make_files
+from page import replace_table
 
-from vidgen._files import atomic_file
 from vidgen.export import ExportSettings, export
 from vidgen.export.engine_artifact import write_engine
 from vidgen.export.verify import STILL
@@ -28,7 +28,6 @@ from vidgen.models.config import TwoStreamVANConfig
 from vidgen.runtime.manifest import Manifest, read_manifest
 
 TARGETS = ("sm_86", "sm_89", "sm_120")
-BEGIN, END = "<!-- table: python benchmarks/engines.py --write docs/engines.md -->", "<!-- end of table -->"
 HEAD = (
     "| model | precision | target | builder | sepconv | MiB | build, s | half layers | max error, grey levels "
     "| PSNR, dB | built in the tests | run on a device |\n|---|---|---|---|---|---:|---:|---:|---:|---:|---|---|"
@@ -126,12 +125,7 @@ def main() -> None:
                 print(line, flush=True)
                 lines.append(line)
     if options.write is not None:
-        page = options.write.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        table = "\n".join(lines)
-        with atomic_file(options.write) as partial:
-            partial.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+        replace_table(options.write, "benchmarks/engines.py", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from page import replace_table
 from PIL import Image, ImageFilter
 
-from vidgen._files import atomic_file
 from vidgen.bench.scores.extractors import open_extractor
 from vidgen.bench.scores.frechet import FrechetSide
 from vidgen.bench.scores.frechet_interval import FrechetEstimate, frechet_estimate
@@ -37,7 +37,6 @@ from vidgen.runtime.sampler import Sampler
 Clips = NDArray[np.uint8]
 FRAMES = 16
 HALF = "trained, half precision"
-BEGIN, END = "<!-- table: python benchmarks/score_damages.py -->", "<!-- end of table -->"
 
 
 def real(folder: Path, count: int) -> Clips:
@@ -158,13 +157,7 @@ def main() -> None:
         text = "\n\n".join("\n".join(lines) for lines in tables(Path(name), options))
     print(f"\n{text}")
     if options.write is not None:
-        page = options.write.read_text(encoding="utf-8")
-        before, begin, rest = page.partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not (begin and end):
-            parser.error(f"{options.write} has no place for the tables: it needs {BEGIN} and {END}")
-        with atomic_file(options.write) as partial:
-            partial.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        replace_table(options.write, "benchmarks/score_damages.py", text)
 
 
 if __name__ == "__main__":

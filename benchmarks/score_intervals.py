@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from page import replace_table
 
-from vidgen._files import atomic_file
 from vidgen.bench.scores.frechet import FrechetSide
 from vidgen.bench.scores.frechet_interval import frechet_estimate
 from vidgen.bench.scores.intervals import Interval
@@ -30,7 +30,6 @@ from vidgen.bench.scores.neighbours import SCORES, neighbour_scores
 
 Floats = NDArray[np.float64]
 LATENTS, FEATURES = 24, 48
-BEGIN, END = "<!-- table: python benchmarks/score_intervals.py -->", "<!-- end of intervals -->"
 
 
 class Told(NamedTuple):
@@ -100,14 +99,7 @@ def main() -> None:
     lines = [f"| sets | {' | '.join(f'{n} clips' for n in asked.clips)} |", "|---|" + "---:|" * len(asked.clips)]
     lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in columns.items()]
     if asked.write is not None:
-        page = asked.write.read_text(encoding="utf-8")
-        before, begin, rest = page.partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not (begin and end):
-            parser.error(f"{asked.write} has no place for the table: it needs {BEGIN} and {END}")
-        text = "\n".join(lines)
-        with atomic_file(asked.write) as partial:
-            partial.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        replace_table(asked.write, "benchmarks/score_intervals.py", "\n".join(lines))
 
 
 if __name__ == "__main__":
