@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vidgen._console import Console, Result
+from vidgen._console import Console, Result, polite_kill
 from vidgen.commands.options import Backend, Device, Seed, Threads, Trust, given, listed, make, option
 from vidgen.errors import SettingsError
 
@@ -65,7 +65,7 @@ def stats(
     from vidgen.bench.scores.feature_statistics import stats as run
 
     settings = make(StatsSettings, labels=listed(labels), **options)
-    with console.progress("taking features") as advance:
+    with polite_kill(), console.progress("taking features") as advance:
         report = run(settings, advance)
     return Result(report.to_dict(), report.text())
 
@@ -159,7 +159,7 @@ def score(
     options |= {name: on for name, on in switches.items() if on != (name == "features")}
     _check_known(kind, protocol, given(**options))
     settings = make(kind, engines=engine, labels=listed(labels), **options)
-    with console.progress("scoring") as advance:
+    with polite_kill(), console.progress("scoring") as advance:
         report = run(settings, advance)
     wrote = f"\nwrote {out}" if out else ""
     return Result(report.to_dict(), report.table() + wrote)

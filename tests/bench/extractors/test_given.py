@@ -220,3 +220,14 @@ def test_outputs_must_be_a_row_of_features_a_clip(tmp_path: Path, axes: tuple[in
     else:
         with pytest.raises(ScoreError, match="expected"):
             opened(tmp_path / "m.onnx")
+
+
+def test_outputs_whose_covariance_fits_no_memory_are_refused(tmp_path: Path) -> None:
+    flat = helper.make_node("Flatten", ["clips"], ["levels"])
+    cast = helper.make_node("Cast", ["levels"], ["features"], to=onnx.TensorProto.FLOAT)
+    taken = helper.make_tensor_value_info("clips", KINDS["uint8"], ["n", 3, 80, 80, 3])
+    given = helper.make_tensor_value_info("features", KINDS["float32"], ["n", 3 * 80 * 80 * 3])
+    graph = helper.make_graph([flat, cast], "levels", [taken], [given])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "l.onnx")
+    with pytest.raises(ScoreError, match="57600 features a clip"):
+        opened(tmp_path / "l.onnx", layout="NTHWC")

@@ -23,9 +23,9 @@ from vidgen.bench.scores.intervals import Interval
 from vidgen.bench.scores.reference_file import extractor_of
 from vidgen.bench.scores.score import score, score_settings
 from vidgen.bench.scores.tally import Tally
-from vidgen.errors import BackendError, ScoreError, SettingsError, StorageError
+from vidgen.errors import BackendError, ScoreError, SettingsError, StorageError, VidgenError
 from vidgen.runtime.backends.fake import FakeBackend
-from vidgen.runtime.manifest import Manifest
+from vidgen.runtime.manifest import Manifest, manifest_path
 from vidgen.runtime.sinks.npy import NpySink
 
 Make = Callable[..., FeatureScoreSettings]
@@ -317,6 +317,70 @@ def test_g3an_scores_raw_artifacts_through_the_codec(make: Make, raw_artifact: P
     report = score_features(make(engines=(raw_artifact,), protocol="g3an"), extractor=extractor)
     assert {shape[1:] for shape in extractor.shapes} == {(16, 112, 112, 3)}
     assert report.protocol["features"]["range"] == "batch-minmax"
+
+
+def test_what_was_asked_for_and_is_not_there_is_told(make: Make) -> None:
+    for more in ({"n": 30}, {"features": False}):
+        found = score_features(make(infinity=True, **more), extractor=PixelExtractor()).scores[0].spaces["features"]
+        assert found.infinity is None and any("takes 40 clips, with features" in text for text in found.warnings)
+
+
+def test_options_that_would_do_nothing_are_refused(make: Make, store: Path) -> None:
+    idle = PixelExtractor()
+    for more in ({"engines": (), "videos": (store,), "labels": ("smile",)}, {"split": "held-out"}):
+        with pytest.raises(SettingsError, match="would do nothing"):
+            score_features(make(**more), extractor=idle)
+    assert idle.seen == 0
+
+
+def test_a_report_replaces_nothing_that_is_scored(make: Make, clean_artifact: Path, store: Path) -> None:
+    for out in (clean_artifact, manifest_path(clean_artifact), store.parent / "." / clean_artifact.name):
+        before, idle = out.read_bytes(), PixelExtractor()
+        with pytest.raises(StorageError, match="the report would replace it"):
+            score_features(make(out=out), extractor=idle)
+        assert out.read_bytes() == before and idle.seen == 0
+    with pytest.raises(SettingsError, match=r"scores\.json"):
+        make(out=store.parent / "real.npz")
+
+
+def test_a_source_of_one_clip_is_refused_before_the_others_are_worked_on(
+    make: Make, store: Path, tmp_path: Path
+) -> None:
+    one, idle = tmp_path / "one", PixelExtractor()
+    one.mkdir()
+    np.save(one / "a.npy", np.zeros((16, 16, 16, 3), np.uint8))
+    for more in ({"engines": (), "videos": (store, one), "n": None}, {"reference": one}):
+        with pytest.raises(ScoreError, match="1 clip, expected at least 2"):
+            score_features(make(**more), extractor=idle)
+    assert idle.seen == 0
+
+
+def test_a_folder_holds_one_size_wherever_the_other_one_is(make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number in range(34):
+        side = 24 if number > 31 else 16
+        np.save(folder / f"{number:02d}.NPY", np.full((16, side, side, 3), number, np.uint8))
+        (folder / f"{number:02d}.NPY.npy").rename(folder / f"{number:02d}.NPY")
+    with pytest.raises(ScoreError, match="16x16 and 24x24"):
+        score_features(make(engines=(), videos=(folder,), n=None), extractor=PixelExtractor())
+
+
+def test_names_that_no_file_can_have_are_told(make: Make) -> None:
+    long = Path("x" * 300)
+    for more in ({"videos": (long,)}, {"reference": long}, {"reference": long.with_suffix(".npz")}):
+        with pytest.raises(VidgenError, match="File name too long"):
+            score_features(make(**more), extractor=PixelExtractor())
+
+
+def test_sets_without_any_variety_are_told(make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number in range(12):
+        np.save(folder / f"{number}.npy", np.full((16, 16, 16, 3), 77, np.uint8))
+    report = score_features(make(engines=(), videos=(folder,), n=None, replicates=10), extractor=PixelExtractor())
+    assert any("of the first set have the same features" in text for text in report.notes())
+    json.dumps(report.to_dict(), allow_nan=False)
 
 
 def test_infinity_is_there_when_asked_for(make: Make) -> None:

@@ -14,9 +14,13 @@ import pytest
 from support.extractors import PixelExtractor
 
 from vidgen.bench.scores.feature_settings import StatsSettings
-from vidgen.bench.scores.feature_statistics import merge, stats
+from vidgen.bench.scores.feature_sources import open_source
+from vidgen.bench.scores.feature_statistics import Run, merge, stats
 from vidgen.bench.scores.frechet import frechet_distance
+from vidgen.bench.scores.protocols import CleanProtocol
+from vidgen.bench.scores.ranks import Ranks
 from vidgen.bench.scores.statistics_file import read_statistics
+from vidgen.bench.scores.stream import collect
 from vidgen.errors import BackendError, ScoreError, SettingsError, StorageError, VidgenError
 
 PROTOCOLS = ("clean", "g3an")
@@ -119,6 +123,29 @@ def test_merged_statistics_have_a_name_that_can_be_read(clean_artifact: Path, tm
     with pytest.raises(SettingsError, match=r"ends with \.npz"):
         merge([tmp_path / "a.npz"], tmp_path / "all.txt")
     assert any("features" in warning for warning in merge([tmp_path / "a.npz"], tmp_path / "all.npz").warnings)
+
+
+def test_classes_without_numbers_are_refused_at_once(clean_artifact: Path, tmp_path: Path) -> None:
+    class Broken(PixelExtractor):
+        def logits(self, clips: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return np.full((len(clips), 3), np.inf, np.float32)
+
+    protocol = CleanProtocol(frames=16)
+    source = open_source(clean_artifact, protocol, _settings(clean_artifact, tmp_path / "a.npz", n=320))
+    broken = Broken()
+    with pytest.raises(ScoreError, match="not finite"):
+        collect(source, protocol, broken, logits=True)
+    assert broken.seen < 320
+
+
+def test_more_processes_than_clips_fail_alike(clean_artifact: Path, tmp_path: Path) -> None:
+    settings = _settings(clean_artifact, tmp_path / "a.npz", n=5)
+    protocol = CleanProtocol(frames=16)
+    source = open_source(clean_artifact, protocol, settings)
+    for rank in range(6):
+        run = Run(settings, protocol, PixelExtractor(), Ranks(rank, 6))
+        with pytest.raises(SettingsError, match="at most 5 shards, or processes"):
+            run.take(source, settings.out)
 
 
 SCRIPT = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -144,3 +146,12 @@ def test_features_that_cannot_be_used_are_refused() -> None:
         kernel_distance(draw(0, 10), draw(1, 1))
     with pytest.raises(ScoreError, match="no features"):
         kernel_distance(draw(0, 10), np.zeros((10, 4), np.int64))
+
+
+@pytest.mark.parametrize("size", [1e20, 1e30, 1e36])
+def test_huge_features_leave_nothing_that_json_cannot_hold(size: float) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (((rng.standard_normal((20, 3)) + 5) * size).astype(np.float32) for _ in range(2))
+    found = kernel_distance(a, b)
+    json.dumps([found.to_dict(), found.minus(kernel_distance(b, a)).to_dict()], allow_nan=False)
+    assert found.interval is not None or any("overflow" in warning for warning in found.warnings)

@@ -106,6 +106,8 @@ class Comparison:
         if self.infinity and b is not None and len(b) >= _CLIPS_FOR_LINE:
             self.say("Fréchet distance of infinitely many clips")
             infinity = fid_infinity(b, side, seed=self.seed)
+        elif self.infinity:
+            warnings.append(f"no FID of infinitely many clips: it takes {_CLIPS_FOR_LINE} clips, with features")
         for part in (frechet.distance, kernel, neighbours, infinity):
             warnings += part.warnings if part is not None else ()
         score = SpaceScore(

@@ -23,7 +23,7 @@ from vidgen.bench.scores.disentanglement import Disentanglement
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.feature_report import FeatureReport, FeatureScore
 from vidgen.bench.scores.feature_settings import FeatureScoreSettings
-from vidgen.bench.scores.feature_sources import open_source
+from vidgen.bench.scores.feature_sources import check_counts, check_sources, open_source
 from vidgen.bench.scores.feature_statistics import Progress, Run, label, opened
 from vidgen.bench.scores.frechet import FrechetSide
 from vidgen.bench.scores.grid_clips import GridClips, check_spaces, judge_grid
@@ -43,6 +43,7 @@ from vidgen.bench.scores.temporal_consistency import TemporalConsistency
 from vidgen.bench.scores.temporal_statistics import temporal_of
 from vidgen.bench.scores.writable import check_writable
 from vidgen.errors import ScoreError, StorageError
+from vidgen.runtime.manifest import manifest_path
 
 
 def score_features(
@@ -66,6 +67,7 @@ def score_features(
     if settings.out is not None:
         check_writable(settings.out)
     assert settings.reference is not None
+    _check_out(settings)
     stored = read_reference(settings.reference)
     known = next(iter(stored.values())).protocol if stored else {}
     named = None if extractor or settings.extractor else extractor_of(known)
@@ -79,10 +81,13 @@ def score_features(
         scoring = _Scoring(settings, Run(settings, protocol, network, ranks), progress)
         paths = [*settings.engines, *settings.videos]
         sources = [open_source(path, protocol, settings, ranks.device(settings.device)) for path in paths]
+        check_sources(sources, settings)
+        check_counts(sources)
         grids = _grids(sources, settings.grid, protocol)
         if not stored:
             whole = replace(settings, n=settings.n if _is_engine(settings.reference) else None, split="all")
             reference_source = open_source(settings.reference, protocol, whole, ranks.device(settings.device))
+            check_counts([reference_source])
             stored, facts = scoring.reference(reference_source)
         else:
             facts = {"path": str(settings.reference), "data": dict(known.get("data") or {})}
@@ -107,6 +112,18 @@ def score_features(
     return report
 
 
+def _check_out(settings: FeatureScoreSettings) -> None:
+    """Raise where the report would replace what is scored."""
+    inputs = [*settings.engines, *map(manifest_path, settings.engines), *settings.videos, settings.reference]
+    if settings.out is not None and os.path.realpath(settings.out) in {os.path.realpath(path or "") for path in inputs}:
+        raise StorageError(
+            f"cannot write {settings.out}",
+            seen="a file that is to be scored, or its reference",
+            cause="the report would replace it",
+            fix="-o scores.json",
+        )
+
+
 def _grids(
     sources: Sequence[ClipSource], grid: tuple[int, int] | None, protocol: ClipProtocol
 ) -> list[GridClips | None]:
@@ -117,7 +134,7 @@ def _grids(
 
 
 def _is_engine(path: Path) -> bool:
-    return path.is_file()
+    return os.path.isfile(path)
 
 
 @dataclass

@@ -140,6 +140,8 @@ class FeatureScoreSettings(ClipSettings):
         for name in ("replicates", "compared"):
             if getattr(self, name) < 0:
                 raise bad(name, getattr(self, name), "0 or more")
+        if self.out is not None and Path(self.out).suffix == ".npz":
+            raise bad("out", self.out, "the name of a report, e.g. scores.json")
         self.grid  # noqa: B018 - it says whether the text can be read
         command = f"vidgen score --protocol {self.protocol}"
         if self.reference is None:
@@ -179,7 +181,7 @@ def bad(name: str, value: object, expected: str) -> SettingsError:
     option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
     return SettingsError(
         f"cannot take features with {option} {value}",
-        seen=f"{value!r}, expected {expected}",
+        seen=f"{str(value) if isinstance(value, Path) else value!r}, expected {expected}",
         cause="the option is out of range",
         fix=f"see vidgen score --help about {option}",
     )

@@ -13,7 +13,7 @@ from typing import Any
 from vidgen.bench.scores.clip_sources import ClipSource
 from vidgen.bench.scores.extractors.base import Extractor
 from vidgen.bench.scores.feature_settings import ClipSettings, StatsSettings, bad
-from vidgen.bench.scores.feature_sources import open_source
+from vidgen.bench.scores.feature_sources import check_sources, open_source
 from vidgen.bench.scores.figure_tables import temporal_lines
 from vidgen.bench.scores.protocols import ClipProtocol, describe, make_protocol
 from vidgen.bench.scores.ranks import Ranks, join_ranks
@@ -100,6 +100,7 @@ def stats(
     with join_ranks() as ranks, opened(settings, extractor, ranks) as network:
         protocol = make_protocol(settings.protocol, settings.frames).for_extractor(network)
         source = open_source(settings.source, protocol, settings, ranks.device(settings.device))
+        check_sources([source], settings)
         files = space_files(settings.out, network.spaces)
         labels = {space: label(protocol, network, space, source) for space in files}
         for path in files.values():
@@ -228,6 +229,8 @@ class Run:
             cached: that is in the cache, see :func:`~vidgen.bench.scores.stream.collect`.
         """
         number, shards = self.shard
+        # Every process finds out for all of them: one that failed alone would leave the others waiting.
+        parts_of(source.clips, self.protocol, (number + shards * (self.ranks.size - 1), shards * self.ranks.size))
         share = (number + shards * self.ranks.rank, shards * self.ranks.size)
         total = len(range(share[0], source.clips, share[1])) if self.protocol.batch == 1 else source.clips
         key: dict[str, Any] = {

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 _FEW = 1024
 #: Share of the trace that negative eigenvalues may hold: above the first it is told, above the second refused.
 _TELL, _REFUSE = 1e-9, 1e-3
+#: Share of the squared mean below which a variance is rounding.
+_STILL = 1e-20
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -265,6 +267,10 @@ def _warnings(a: FrechetSide, b: FrechetSide, clipped: float) -> list[str]:
     d = len(a.mean)
     found = []
     for name, side in (("first", a), ("second", b)):
+        if side.trace <= _STILL * float(np.square(side.mean).sum()):
+            found.append(
+                f"all clips of the {name} set have the same features: they show the same, or the extractor sees nothing"
+            )
         # A set of unknown size shows itself by a covariance without full rank.
         if side.n is not None and side.n <= d:
             found.append(

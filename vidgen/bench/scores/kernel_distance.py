@@ -29,6 +29,8 @@ _PAIRS = 10**8
 _SIGNS = 64
 #: The streams of signs and of blocks, beside those of the subsets of the two sets, 0 and 1.
 _SIGN_STREAM, _BLOCK_STREAM = 2, 4
+#: Numbers beyond this are none that squares can be summed of.
+_LARGEST = 1e150
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,12 @@ class KernelTerms:
     first: Floats
     second: Floats
     pairs: tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]
+
+    @property
+    def usable(self) -> bool:
+        """Whether a standard error can be taken of them: their squares are finite."""
+        single = all(float(np.abs(part).max(initial=0.0)) < _LARGEST for part in (self.first, self.second))
+        return single and all(bool(np.isfinite(part).all()) for part in self.pairs)
 
     def minus(self, other: KernelTerms) -> KernelTerms:
         """The terms of the difference of two distances; row i of both is taken for the same clip."""
@@ -158,13 +166,16 @@ def kernel_distance(
     estimates = within.subsets + reference.subsets - 2 * between.subsets
     terms = _terms(within, reference, between) if smaller >= CLIPS_FOR_INTERVAL else None
     warnings = []
+    if terms is not None and not terms.usable:
+        terms = None
+        warnings.append("features so large that the squares of the kernel overflow: no interval")
     if smaller < SUBSET_SIZE:
         warnings.append(f"only {smaller} clips on one side: the value is unbiased, but its interval is wide")
     return KernelDistance(
         value=value,
         interval=None if terms is None else normal_interval(value, terms.standard_error()),
         subset_mean=float(estimates.mean()),
-        subset_deviation=float(estimates.std(ddof=1)) if subsets > 1 else 0.0,
+        subset_deviation=_deviation(estimates) if subsets > 1 else 0.0,
         n=(len(a), len(b)),
         subsets=subsets,
         subset_size=size,
@@ -172,6 +183,11 @@ def kernel_distance(
         warnings=tuple(warnings),
         terms=terms,
     )
+
+
+def _deviation(values: Floats) -> float:
+    scale = float(np.abs(values).max()) or 1.0  # their squares may overflow
+    return scale * float((values / scale).std(ddof=1))
 
 
 @dataclass(frozen=True)
@@ -293,7 +309,10 @@ def _sums(
 def _terms(within: _Means, reference: _Means, between: _Means) -> KernelTerms:
     """The terms of within + reference - 2 between, see :class:`KernelTerms`."""
     parts = ((2, within), (2, reference), (4, between))
-    pairs = [(part.signs * np.sqrt(share / (part.pairs * part.freedom))).astype(np.float32) for share, part in parts]
+    with np.errstate(over="ignore", invalid="ignore"):
+        pairs = [
+            (part.signs * np.sqrt(share / (part.pairs * part.freedom))).astype(np.float32) for share, part in parts
+        ]
     first, second = 2 * (within.rows - between.rows), 2 * (reference.rows - between.columns)
     n, m = len(first), len(second)
     return KernelTerms(first / np.sqrt(n * (n - 1)), second / np.sqrt(m * (m - 1)), (pairs[0], pairs[1], pairs[2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,11 +42,7 @@ def read_reference(path: Path) -> dict[str, Statistics]:
     if path.suffix != ".npz":
         return {}
     beside = _siblings(path)
-    try:
-        alone = path.exists() or not beside
-    except OSError:  # a name that no file can have
-        alone = True
-    if alone:
+    if os.path.exists(path) or not beside:
         return {"": read_statistics(path)}
     read = {each: read_statistics(each) for each in beside}
     # A name may go on like that of another set: faces-v2-motion.npz is no file of faces.npz.

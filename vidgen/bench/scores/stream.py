@@ -13,7 +13,7 @@ from typing import Any
 
 from vidgen.bench.scores.clip_sources import ClipSource
 from vidgen.bench.scores.extractors.base import Description, Extractor
-from vidgen.bench.scores.protocols.base import Clip, ClipProtocol
+from vidgen.bench.scores.protocols.base import Clip, ClipProtocol, check_one_size
 from vidgen.bench.scores.tally import Tally, cannot_resume
 from vidgen.errors import SettingsError, StorageError
 
@@ -46,8 +46,9 @@ def parts_of(clips: int, protocol: ClipProtocol, shard: tuple[int, int] = (0, 1)
         raise SettingsError(
             f"nothing to do for shard {number}/{shards}",
             seen=f"{clips} clips in {units} units, expected at least {shards}",
-            cause="there are more shards than " + ("groups of videos" if protocol.batch > 1 else "clips"),
-            fix=f"use at most {units} shards",
+            cause="there are more shards, or processes, than "
+            + ("groups of videos" if protocol.batch > 1 else "clips"),
+            fix=f"use at most {units} shards, or processes of torchrun",
         )
     return parts
 
@@ -122,8 +123,13 @@ def _overlapped(
 ) -> Iterator[tuple[Sequence[int], Description]]:
     """Each part with its features; one thread extracts them while this one makes clips."""
 
+    sizes: set[tuple[int, ...]] = set()
+
     def extract(clips: Sequence[Clip]) -> Description:
-        return extractor.describe(protocol.prepare(clips, from_files=source.from_files), logits=logits)
+        prepared = protocol.prepare(clips, from_files=source.from_files)
+        sizes.add(prepared.shape[2:4])
+        check_one_size(sizes)
+        return extractor.describe(prepared, logits=logits)
 
     if not parts:
         return

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vidgen._files import atomic_file
 from vidgen.bench.scores.extractors.base import Description
+from vidgen.bench.scores.features import checked_features
 from vidgen.bench.scores.moments import Moments
 from vidgen.bench.scores.statistics_file import Statistics, differences
 from vidgen.errors import ScoreError
@@ -66,6 +67,7 @@ class Tally:
             if self.keep_features:
                 self.features.setdefault(space, []).append(rows)
         if found.logits is not None:
+            checked_features(found.logits, least=0)
             self.logits.append(found.logits)
         for space, changes in found.changes.items():
             self.changes.setdefault(space, []).append(changes)

@@ -240,7 +240,7 @@ def read_video(video: FolderVideo) -> tuple[Clips, str]:
     Raises:
         DataError: damaged, too short, of another size, not finite, or no array of numbers.
     """
-    clip = _npy(video.path, FRAMES, SIDE) if video.path.suffix == ".npy" else _decoded(video, FRAMES, SIDE)
+    clip = _npy(video.path, FRAMES, SIDE) if video.path.suffix.lower() == ".npy" else _decoded(video, FRAMES, SIDE)
     try:
         return clip, sha256(video.path)
     except OSError as error:
@@ -253,7 +253,7 @@ def read_whole(video: FolderVideo) -> NDArray[np.uint8]:
     Raises:
         DataError: damaged, too large, not finite, or no array of numbers.
     """
-    if video.path.suffix != ".npy":
+    if video.path.suffix.lower() != ".npy":
         return _decoded(video, None, None)
     clip: NDArray[Any] = _npy(video.path, None, None)
     return clip if clip.dtype == np.uint8 else to_uint8(clip.transpose(3, 0, 1, 2)[None])[0]
@@ -330,7 +330,7 @@ def _shown(frames: Sequence[Frame], starts: Sequence[float]) -> list[NDArray[np.
 def _reading(clip: SourceClip) -> Reading:
     if clip.path.suffix.lower() == ".webp":
         return read_animated_webp(clip, _LIMITS)
-    return ImageStrips().read(clip, _LIMITS) if clip.path.suffix == ".png" else VideoFiles().read(clip, _LIMITS)
+    return ImageStrips().read(clip, _LIMITS) if clip.path.suffix.lower() == ".png" else VideoFiles().read(clip, _LIMITS)
 
 
 def _enough(path: Path, frames: int, wanted: int | None) -> int:

@@ -22,6 +22,8 @@ BATCH = 8
 CLIP_LAYOUTS, FRAME_LAYOUTS = ("NTHWC", "NCTHW", "NTCHW"), ("NHWC", "NCHW")
 #: How much of its spread a clip's features may change with the other clips of a batch.
 TOLERANCE = 1e-3
+#: Features of a clip: a covariance of so many takes 2 GiB.
+MOST_FEATURES = 1 << 14
 LICENCE = "of the weights: not known, the user's file"
 
 
@@ -261,6 +263,9 @@ def _try(file: Path, network: Network, contract: Contract) -> Outputs:
     for name, value in together.items():
         if value.shape[0] != len(items) or value.ndim != 2 or not value.size:
             raise _unfit(file, f"output {name} is {list(value.shape)} for {len(items)} clips", "it is not pooled")
+        if value.shape[1] > MOST_FEATURES:
+            seen = f"output {name} has {value.shape[1]} features a clip, more than {MOST_FEATURES}"
+            raise _unfit(file, seen, "it is not pooled: a covariance of them would not fit into memory")
         if not np.isfinite(value).all():
             raise _unfit(file, f"output {name} has NaN or infinite values for noise", "the weights are damaged")
         change = float(np.abs(value[:1] - alone[name]).max())

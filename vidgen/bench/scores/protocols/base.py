@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -145,12 +145,20 @@ def together(clips: Sequence[Clip]) -> NDArray[np.uint8]:
     Raises:
         ScoreError: they have several sizes.
     """
-    sizes = sorted({clip.shape[1:3] for clip in clips})
+    check_one_size({clip.shape[1:3] for clip in clips})
+    return np.stack(clips)
+
+
+def check_one_size(sizes: Collection[tuple[int, ...]]) -> None:
+    """Raise where clips have several heights and widths.
+
+    Raises:
+        ScoreError: they have.
+    """
     if len(sizes) > 1:
         raise ScoreError(
             "cannot score clips of several sizes together",
-            seen=" and ".join(f"{width}x{height}" for height, width in sizes[:3]),
+            seen=" and ".join(f"{width}x{height}" for height, width in sorted(sizes)[:3]),
             cause="a clip's size moves its features, so one set has one size",
             fix="prepare them at one size first: vidgen data prepare VIDEOS STORE --size 64",
         )
-    return np.stack(clips)
