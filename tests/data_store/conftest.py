@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.reference_arrays import save, video
 
 Frames = npt.NDArray[np.uint8]
 
@@ -113,3 +114,12 @@ def small_store(path: Path, clips: int = 5, labels: Sequence[str] = ("a", "b"), 
 @pytest.fixture(scope="session")
 def make_store() -> Callable[..., Path]:
     return small_store
+
+
+@pytest.fixture()
+def weizmann(tmp_path: Path) -> Path:
+    """Three videos in the layout of Weizmann."""
+    source = tmp_path / "weizmann"
+    for number, (name, length) in enumerate((("daria_bend", 57), ("eli_run", 42), ("shahar_walk", 42))):
+        save(source, name, video(length, number=number), time_last=True)
+    return source

@@ -1,9 +1,8 @@
-"""TwoStreamVAN's arrays: every layout's names, splits, spans, sizes and lists; and what is refused, by name."""
+"""TwoStreamVAN's arrays: every layout's names, splits, spans, sizes; and what is refused, by name."""
 
 from __future__ import annotations
 
 import io
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,54 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from support.reference_arrays import run, save, spans, video
 
-from vidgen.data.clip_lists import ListLine, list_split, read_list, write_list
 from vidgen.data.contact_sheet import describe
 from vidgen.data.npy_video import NpyVideo, NpyVideoError
-from vidgen.data.prepare import PrepareReport, PrepareSettings, Progress, prepare
+from vidgen.data.prepare import PrepareSettings, Progress, prepare
 from vidgen.data.reference_layouts import REFERENCE_LAYOUTS, NameFormatError, Take, common_size
 from vidgen.data.splits import split_clips
 from vidgen.data.store import ClipStore
 from vidgen.data.windows import MUG_CROP, NO_CROP, SYNACTION_CROP, WEIZMANN_CROP, labels_of, resize_bilinear, step_of
-from vidgen.errors import DataError, SettingsError, StorageError, VidgenError
-
-
-def video(length: int, height: int = 12, width: int = 14, number: int = 0) -> np.ndarray:
-    """uint8 [length, height, width, 3], every frame and pixel different."""
-    return np.random.default_rng(number).integers(0, 256, (length, height, width, 3), dtype=np.uint8)
-
-
-def save(folder: Path, name: str, frames: np.ndarray, *, time_last: bool = False) -> np.ndarray:
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / f"{name}.npy", np.moveaxis(frames, 0, -1) if time_last else frames)
-    return frames
-
-
-def run(source: Path, layout: str, **options: Any) -> tuple[PrepareReport, ClipStore]:
-    out = source.parent / f"{source.name}-store"
-    report = prepare(PrepareSettings(source, out, layout, **{"overwrite": True, **options}))
-    store = ClipStore.open(out)
-    store.verify()
-    assert report.info == store.info and json.loads(json.dumps(report.to_dict()))["layout"] == layout
-    return report, store
-
-
-def spans(store: ClipStore) -> list[tuple[str, str, int, int]]:
-    """(name, split, first frame, length) of every clip."""
-    return [
-        (str(c.attributes["name"]), str(c.attributes["split"]), int(c.attributes["first_frame"]), c.length)
-        for c in store.clips
-    ]
-
-
-@pytest.fixture()
-def weizmann(tmp_path: Path) -> Path:
-    source = tmp_path / "weizmann"
-    for number, (name, length) in enumerate((("daria_bend", 57), ("eli_run", 42), ("shahar_walk", 42))):
-        save(source, name, video(length, number=number), time_last=True)
-    return source
+from vidgen.errors import DataError, SettingsError, VidgenError
 
 
 def test_weizmann_is_split_in_time_and_stores_each_frame_once(weizmann: Path) -> None:
@@ -348,88 +309,6 @@ def test_another_crop_stores_squares_that_are_used_whole(weizmann: Path) -> None
     assert np.array_equal(boxed.frames(0), video(57)[:38, 2:10, 1:9])
     with pytest.raises(DataError, match="box"):
         run(weizmann, "weizmann", crop="9,9,8,8", size=8)
-
-
-def test_lists_survive_a_round_trip(weizmann: Path, tmp_path: Path) -> None:
-    report, store = run(weizmann, "weizmann", miniclip=True, write_lists=tmp_path / "lists")
-    files = [Path(path) for path in report.lists]
-    assert [path.name for path in files] == ["miniclip_Train_list_20.txt", "Test_list_20.txt"]
-    assert files[1].read_text() == "daria_bend 37 56\neli_run 28 41\nshahar_walk 22 41\n"
-    _, again = run(weizmann, "weizmann", lists=tuple(files))
-    assert sorted(spans(again)) == sorted(spans(store))
-    assert again.info.content_hash == store.info.content_hash
-    _, tests = run(weizmann, "weizmann", lists=tuple(files), split="test")
-    assert {split for _, split, *_ in spans(tests)} == {"test"}
-
-
-@pytest.mark.parametrize(
-    ("layout", "names"),
-    [
-        ("mug", ["Train_list_20.txt", "Test_list_20.txt"]),
-        ("mug2", ["mug2_Train_list_20.txt", "mug2_Test_list_20.txt"]),
-        ("synaction", ["Train_list_10.txt", "Test_list_10.txt"]),
-        ("weizmann", ["Train_list_20.txt", "Test_list_20.txt"]),
-    ],
-)
-def test_lists_have_the_names_of_the_reference(layout: str, names: list[str]) -> None:
-    chosen = REFERENCE_LAYOUTS[layout]
-    assert [chosen.list_name(split, 10, 2, miniclip=False) for split in ("train", "test")] == names
-
-
-def test_lists_that_exist_are_not_lost(weizmann: Path, tmp_path: Path) -> None:
-    (tmp_path / "Test_list_20.txt").write_text("daria_bend 0 20\n")
-    with pytest.raises(StorageError, match="Test_list_20"):
-        prepare(PrepareSettings(weizmann, tmp_path / "out", "weizmann", write_lists=tmp_path))
-    assert not (tmp_path / "out").exists() and (tmp_path / "Test_list_20.txt").read_text() == "daria_bend 0 20\n"
-
-
-def test_lines_that_cannot_be_followed_are_named(weizmann: Path, tmp_path: Path) -> None:
-    released = tmp_path / "Test_list_16.txt"
-    released.write_text(
-        "daria_bend 0 20 \nC:\\data\\eli_run.npy 2 30\n\n/data/ido_run 0 20\neli_run 30 42\neli_run 0 8\n"
-    )
-    report, store = run(weizmann, "weizmann", lists=(released,))
-    assert spans(store) == [("daria_bend", "test", 0, 21), ("eli_run", "test", 2, 29)]
-    reasons = {skipped.name: skipped.reason for skipped in report.skipped}
-    assert "no usable file ido_run.npy" in reasons["ido_run 0 20"]
-    assert "frames 0 to 41" in reasons["eli_run 30 42"] and "9 frames" in reasons["eli_run 0 8"]
-    assert any("1 files are in no list" in note.text for note in report.notes)
-    with pytest.raises(DataError, match="ido_run 0 20"):
-        run(weizmann, "weizmann", lists=(released,), strict=True)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("", "nothing"), ("daria_bend 0\n", "line 1"), ("a 0 9\nb 5 3\n", "line 2"), ("a 0 x\n", "line 1"),
-     ("a -1 9\n", "line 1"), ("a 0 9 9\n", "line 1"), ("a 0 99999999999\n", "line 1")],
-)  # fmt: skip
-def test_a_damaged_list_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "Train_list_20.txt"
-    path.write_text(text)
-    with pytest.raises(DataError, match=said):
-        read_list(path)
-
-
-def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "Train_list_1.txt").write_bytes(b"\xff\xfe\x00")
-    for name in ("Train_list_1.txt", "Train_list_2.txt"):
-        with pytest.raises(DataError, match=name):
-            read_list(tmp_path / name)
-    for name, split in (("mug2_Train_list_10.txt", "train"), ("miniclip_test_LIST_20.txt", "test")):
-        assert list_split(Path("train_list_of") / name) == split
-    for name in ("list.txt", "Train_list_Test_list.txt", "Training.txt"):
-        with pytest.raises(DataError, match=r"Train_list or Test_list"):
-            list_split(Path(name))
-
-
-@given(st.lists(st.tuples(st.from_regex("[a-z0-9]+_[a-z]+", fullmatch=True), st.integers(0, 10**6), st.integers(0, 99)),
-                min_size=1))  # fmt: skip
-@settings(max_examples=25)
-def test_written_lists_are_read_back(tmp_path_factory: pytest.TempPathFactory, lines: list[Any]) -> None:
-    path = tmp_path_factory.mktemp("lists") / "Train_list_20.txt"
-    wanted = [ListLine(name, first, first + more) for name, first, more in lines]
-    write_list(path, wanted)
-    assert read_list(path) == wanted
 
 
 def test_options_of_another_layout_are_refused(tmp_path: Path) -> None:

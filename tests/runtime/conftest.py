@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vidgen._files import sha256
 from vidgen.models.config import FramesRule, G3ANConfig, ModelInterface, TensorSpec, TwoStreamVANConfig
@@ -175,3 +176,13 @@ def with_output() -> Callable[[Manifest, str], Manifest]:
         return dataclasses.replace(manifest, interface=manifest.config.interface(output))
 
     return change
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """A folder with two first frames of one colour each."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for name, colour in (("a", (200, 40, 0)), ("b", (0, 90, 250))):
+        Image.new("RGB", (64, 64), colour).save(folder / f"{name}.png")
+    return folder

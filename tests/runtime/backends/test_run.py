@@ -108,9 +108,12 @@ def test_read_only_inputs_are_accepted(toy: Path, checkpoint: Path) -> None:
     for name in RUNNERS:
         with _open(name, toy, checkpoint) as backend:
             inputs = latents(backend.manifest.interface, 0, [0])
+            videos = np.zeros((2, 1, 16, 64, 64, 3), dtype=np.uint8)
+            backend.run(inputs, videos[0])
             for array in inputs.values():
                 array.flags.writeable = False
-            backend.run(inputs, np.empty((1, 16, 64, 64, 3), dtype=np.uint8))
+            backend.run(inputs, videos[1])
+            assert videos.any() and np.array_equal(videos[0], videos[1])
 
 
 @pytest.mark.parametrize("name", RUNNERS)
