@@ -19,7 +19,7 @@ from vidgen.demo.story import Facts, Story, Table, Told, options, words
 #: What these steps make in the demo's folder.
 MADE = ("reference", "untrained", "g3an-scores.json")
 #: Clips of each set; fewer where only the parts are to be seen at work.
-CLIPS, FEWEST_CLIPS = 64, 16
+CLIPS, FEWEST_CLIPS = 48, 16
 #: Of the drawn clips, one half is the reference and the other one the anchor.
 HALF = 0.5
 #: Videos whose pixels are compared.
