@@ -88,16 +88,16 @@ def test_a_killed_run_of_a_checkpoint_resumes_to_the_same_files(checkpoint: Path
 
 
 def test_ctrl_c_ends_cleanly_and_can_be_resumed(tmp_path: Path) -> None:
-    process = _start(tmp_path / "a", n=200, format="mp4", delay=0.02)
+    process = _start(tmp_path / "a", n=80, format="mp4", delay=0.02)
     _wait_for_files(process, tmp_path / "a", 5)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode in (-signal.SIGINT, 130)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert not list((tmp_path / "a").glob(PARTIAL_PREFIX + "*"))
-    report = _sample(tmp_path / "a", n=200, format="mp4", resume=True)
-    assert 5 <= report.kept < 200
-    _sample(tmp_path / "b", n=200, format="mp4")
+    report = _sample(tmp_path / "a", n=80, format="mp4", resume=True)
+    assert 5 <= report.kept < 80
+    _sample(tmp_path / "b", n=80, format="mp4")
     assert _content(tmp_path / "a") == _content(tmp_path / "b")
 
 
