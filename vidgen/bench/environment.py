@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vidgen.bench.settings import BenchSettings
@@ -44,6 +45,7 @@ def beginning() -> Beginning:
 def environment(settings: BenchSettings, began: Beginning) -> dict[str, Any]:
     """The machine, the versions and the settings of a bench."""
     values = dataclasses.asdict(settings)
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     values |= {"engines": [str(engine) for engine in settings.engines], "out": str(settings.out or "")}
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began.time)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ def measured(*engines: Path, **options: Any) -> BenchSettings:
 
 
 def test_each_artifact_is_scored_as_the_reference_was_made(clean_artifact: Path, reference: Path) -> None:
-    report = bench(measured(clean_artifact, score=reference), load=load)
+    report = bench(measured(clean_artifact, score=reference, out=reference.parent / "bench"), load=load)
     assert report.ok and report.scores is not None
+    written = json.loads((reference.parent / "bench" / "bench.json").read_text())
+    assert written["environment"]["settings"]["score"] == str(reference) and written["scores"]["scores"]
     (score,) = report.scores.scores
     found = score.spaces["features"]
     assert (found.n, found.reference_n) == (14, 14)

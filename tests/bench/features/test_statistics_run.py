@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.extractors import PixelExtractor
+from typer.testing import CliRunner
 
 from vidgen.bench.scores.feature_settings import StatsSettings
 from vidgen.bench.scores.feature_sources import open_source
@@ -21,6 +24,7 @@ from vidgen.bench.scores.protocols import CleanProtocol
 from vidgen.bench.scores.ranks import Ranks
 from vidgen.bench.scores.statistics_file import read_statistics
 from vidgen.bench.scores.stream import collect
+from vidgen.cli import app
 from vidgen.errors import BackendError, ScoreError, SettingsError, StorageError, VidgenError
 
 PROTOCOLS = ("clean", "g3an")
@@ -148,10 +152,23 @@ def test_more_processes_than_clips_fail_alike(clean_artifact: Path, tmp_path: Pa
             run.take(source, settings.out)
 
 
+@pytest.mark.parametrize("command", ["stats", "score"])
+def test_a_polite_kill_ends_a_run_as_ctrl_c_does(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("vidgen.bench.scores.feature_statistics.stats", killed)
+    monkeypatch.setattr("vidgen.bench.scores.score.score", killed)
+    options = {"stats": ["store", "-o", "a.npz"], "score": ["--videos", "store", "--reference", "a.npz"]}
+    found = CliRunner().invoke(app, [command, *options[command], "--json"])
+    assert found.exit_code == 130 and json.loads(found.stdout) == {"interrupted": "terminated"}
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
 from support.extractors import PixelExtractor
+from typer.testing import CliRunner
 from vidgen.bench.scores.feature_settings import StatsSettings
 from vidgen.bench.scores.feature_statistics import stats
 source, out, n = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
