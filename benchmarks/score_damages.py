@@ -32,6 +32,7 @@ from vidgen.data.store import ClipStore
 from vidgen.data.synthetic import SyntheticSettings, synthesize
 from vidgen.export import ExportSettings, export
 from vidgen.models.checkpoint import CheckpointInfo, load_generator, save_checkpoint
+from vidgen.models.config import G3ANConfig
 from vidgen.runtime.sampler import Sampler
 
 Clips = NDArray[np.uint8]
@@ -65,16 +66,24 @@ def damaged(clips: Clips, whose: str) -> Iterator[tuple[str, Clips]]:
 
 
 def generated(folder: Path, checkpoint: Path, count: int) -> Iterator[tuple[str, Clips]]:
-    """Videos of the checkpoint, of its half-precision file, and of a network that never learnt."""
+    """Videos of the checkpoint, of its half-precision file, and of a network as training begins with it."""
     import torch
+
+    from vidgen.models.g3an import Generator
 
     half = folder / "half.onnx"
     export(ExportSettings(checkpoint, folder / "full.onnx"))
     export(ExportSettings(checkpoint, half, fp16=True))
-    trained, info = load_generator(checkpoint)
+    _, info = load_generator(checkpoint)
+    config = info.config
+    assert isinstance(config, G3ANConfig), "give a G3AN"
     torch.manual_seed(0)
-    untrained = type(trained)(info.config)
-    save_checkpoint(folder / "untrained.safetensors", untrained.state_dict(), CheckpointInfo(info.model, info.config))
+    untrained = Generator(config).train()
+    with torch.no_grad():  # normalisation settles in the first step of a training; without it the videos saturate
+        for _ in range(8):
+            untrained(torch.randn(16, config.c_a, 1, 1, 1), torch.randn(16, config.c_m, 1, 1, 1))
+    weights = untrained.eval().state_dict()
+    save_checkpoint(folder / "untrained.safetensors", weights, CheckpointInfo("g3an", config))
     artifacts = {
         "trained": folder / "full.onnx",
         HALF: half,

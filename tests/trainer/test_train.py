@@ -24,7 +24,7 @@ from vidgen.trainer.clips import mean_step
 from vidgen.trainer.g3an_settings import PRESETS, G3ANTrainSettings
 from vidgen.trainer.resume import resumed_settings
 from vidgen.trainer.state import saved_steps
-from vidgen.trainer.train import train
+from vidgen.trainer.train import Tick, train
 
 TINY = {
     "batch_size": 4,
@@ -132,6 +132,16 @@ def test_ctrl_c_finishes_the_step_and_saves_it(clips: Path, tmp_path: Path, work
     assert "--resume" in json.loads(out)["interrupted"]
     assert saved_steps(run)[-1] == len(_stats(run))
     assert not list(run.rglob(".partial-*"))
+
+
+def test_ctrl_c_during_the_last_step_is_heard_after_the_run_was_saved(clips: Path, tmp_path: Path) -> None:
+    def listen(tick: Tick) -> None:
+        if tick.step == tick.last_step:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="after step 2, saved"):
+        train(_settings(tmp_path / "run", clips, steps=2), listen=listen)
+    assert saved_steps(tmp_path / "run")[-1] == 2
 
 
 def _children(pid: int) -> list[int]:

@@ -153,6 +153,9 @@ class _Run:
                     # It changed what a run is known by, such as the best classifier so far.
                     self.saved = -1
                     self.save()
+            # Asked while the last step or the validation was under way: whoever called has to hear of it.
+            if any_over_world(stop.asked, world, self.place.device):
+                reason = "interrupt"
         checkpoint = state.published_file(self.folder, recipe)
         return TrainReport(checkpoint, self.folder, self.step, self.watch.total, losses, reason)
 
