@@ -158,7 +158,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Result]], Ca
             except VidgenError as error:
                 if debug:
                     traceback.print_exc()
-                print_error(error, as_json=as_json)
+                print_error(error, as_json=as_json and console.leads)
                 raise typer.Exit(USER_ERROR) from None
             except KeyboardInterrupt as interrupt:
                 if debug:

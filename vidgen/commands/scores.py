@@ -118,7 +118,7 @@ def score(
     split_seed: SplitSeed = None,
     frame_step: FrameStep = None,
     replicates: Annotated[
-        int | None, option("Resamplings behind intervals that need them (1000); 0: no intervals.", "--replicates")
+        int | None, option("Resamplings behind intervals that need them (1000); 0: none of those.", "--replicates")
     ] = None,
     infinity: Annotated[bool, option("Also the FID of infinitely many videos.", "--infinity")] = False,
     disentanglement: Annotated[
