@@ -100,7 +100,7 @@ def bench(
         Path | None, option("Also score each artifact's videos against these statistics, STATS.npz.", "--score")
     ] = None,
     videos: Annotated[int | None, option("Videos that are scored (as many as STATS.npz has).", "-n")] = None,
-    extractor: Annotated[str | None, option("Network for --score (the one that STATS.npz names).", "--extractor")] = None,
+    extractor: Annotated[str | None, option("Network for --score (the one STATS.npz names).", "--extractor")] = None,
     weights: Annotated[Path | None, option("Weights of that network.", "--weights")] = None,
     trust: Trust = False,
 ) -> Result:
