@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -119,13 +121,15 @@ def test_no_constant_is_blown_up(filled, lowering):
 
 
 def _vector_cases():
-    """The full width is slow; the official checkpoints' own tests take one of it through the whole export."""
-    slow = pytest.mark.slow
-    return [pytest.param(case, marks=slow if "_ch64_" in case else ()) for case in vectors.cases("g3an_gen_*")]
+    """Each small one by the lowering that the official checkpoints' own tests, which take one large one too, leave."""
+    large = itertools.product(vectors.cases("g3an_gen_ch64_*"), LOWERINGS)
+    return [
+        *chequered(vectors.cases("g3an_gen_ch8_*"), ("tensorrt", "cpu")),
+        *(pytest.param(*combination, marks=pytest.mark.slow) for combination in large),
+    ]
 
 
-@pytest.mark.parametrize("lowering", LOWERINGS)
-@pytest.mark.parametrize("case", _vector_cases())
+@pytest.mark.parametrize(("case", "lowering"), _vector_cases())
 def test_vectors_are_met(filled, case, lowering):
     stored = vectors.load(case)
     width, attention, mode, _ = case.removeprefix("g3an_gen_").split("_")
