@@ -65,7 +65,7 @@ def test_the_table_lies_between_its_anchors_and_pairs_the_precisions() -> None:
 def test_the_page_says_whether_training_helped(shift: float, said: str) -> None:
     notes = table(report("appearance", "motion", untrained=shift)).notes
     assert any(f"After 80 steps of training the generator is in appearance and motion {said}" in note for note in notes)
-    assert any("coloured noise" in note for note in notes) == (said == "further from")
+    assert any("no surprise" in note for note in notes) == (said == "further from")
 
 
 def test_random_features_are_called_a_smoke_test() -> None:

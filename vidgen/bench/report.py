@@ -123,6 +123,18 @@ class BenchReport:
         ]
         if any(row.device_ms for row in self.rows):
             notes.append("device: between events on the device before and after the model, copies left out")
+        notes.append("speed-up: median over rounds of the ratio of the runs' medians within a round")
+        notes += self.doubts()
+        notes += [
+            f"FAILED {failure.contender} ({failure.step}): {failure.error['what']} - {failure.error['seen']} - "
+            f"{failure.error['fix']}"
+            for failure in self.failures
+        ]
+        return notes
+
+    def doubts(self) -> list[str]:
+        """Why some numbers are less sure than they look: noise, load, few runs, short warm-up."""
+        notes = []
         fewest = min(row.compute_ms.runs for row in self.rows)
         if fewest < RUNS_FOR["p99"]:
             notes.append(f"p90 of {fewest} runs is rough; it settles at about {RUNS_FOR['p99']}, where p99 begins")
@@ -140,11 +152,6 @@ class BenchReport:
         cold = [f"{row.contender} batch {row.batch}" for row in self.rows if not row.warm_up.stable]
         if cold:
             notes.append(f"not yet stable when measured: {', '.join(cold)}; give a longer warm-up")
-        notes += [
-            f"FAILED {failure.contender} ({failure.step}): {failure.error['what']} - {failure.error['seen']} - "
-            f"{failure.error['fix']}"
-            for failure in self.failures
-        ]
         return notes
 
 

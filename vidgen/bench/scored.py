@@ -36,7 +36,8 @@ def score_settings_of(settings: BenchSettings, wanted: Sequence[Contender]) -> F
             fix=f"vidgen stats {settings.score} --extractor EXTRACTOR -o STATS.npz, then --score STATS.npz",
         )
     stored = next(iter(found.values()))
-    if settings.extractor is None and settings.weights is None and extractor_of(stored.protocol) is None:
+    named = settings.extractor or extractor_of(stored.protocol, settings.weights)
+    if named is None and settings.weights is None:
         raise no_extractor()
     backends = {contender.backend for contender in wanted}
     return FeatureScoreSettings(

@@ -181,8 +181,8 @@ def _verdict(report: FeatureReport) -> str:
     steps = trained.source.get("step")
     after = "The trained generator is" if steps is None else f"After {steps} steps of training the generator is"
     why = (
-        " A short training makes coloured noise that flickers, which these features may find further from faces than "
-        "the even grey of a generator that learnt nothing; the pictures above show what it makes."
+        " So early in a training that is no surprise: a generator that learnt nothing makes even grey, and on the way "
+        "from there to pictures lie stripes, noise and flicker, which are further from faces."
     )
     both = "Appearance is of single frames, motion of how they change. " if several else ""
     return f"{both}{after} {places}.{why if _FURTHER in found else ''}"

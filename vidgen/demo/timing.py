@@ -13,7 +13,10 @@ HEADER = (
     *("artifact @ backend", "batch", "p50 ms", "p90 ms"),
     *("videos/s", "speed-up", "peak MiB", "grey levels off"),
 )
-NOTE = "A second or two a row on a machine that may be busy: compare rows with each other, not with other machines."
+NOTE = (
+    "A second or two a row: compare rows with each other, not with other machines. speed-up is that of the run itself, "
+    "to the first row of the same batch size: the median over rounds of the ratio within a round."
+)
 
 
 def tell(story: Story, model: str, engines: tuple[Path, ...]) -> None:
@@ -50,7 +53,7 @@ def _bench(settings: BenchSettings) -> Told:
             fix=first.error["fix"],
         )
     facts = {"measurements": str(len(report.rows))}
-    return Told(facts, Table(HEADER, tuple(_cells(row) for row in report.rows), (NOTE,)))
+    return Told(facts, Table(HEADER, tuple(_cells(row) for row in report.rows), (NOTE, *report.doubts())))
 
 
 def _cells(row: Measurement) -> tuple[str, ...]:

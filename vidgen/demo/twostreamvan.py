@@ -67,7 +67,8 @@ def tell(story: Story) -> tuple[Path, ...]:
     shown = Picture(
         "classes/grid.webp",
         "Animated grid: one action a row",
-        f"{', '.join(_ACTIONS)} (rows), after about a minute of training: places and figures first, motion much later.",
+        f"{', '.join(_ACTIONS)} (rows), after about a minute of training: it learns places and figures first, motion "
+        "much later; where a machine is slow it is still grey.",
     )
     story.tell("Samples by class", grid.command(), lambda: sample_facts(grid), shown)
     classifier = run / "classifier.safetensors"

@@ -8,6 +8,7 @@ artifact is compared with the checkpoint before it is kept.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,21 @@ def to_onnx(module: nn.Module, interface: ModelInterface, *, opset: int, name: s
     return graph.build(interface, opset, name, metadata)
 
 
+class _Values(fx.Interpreter):
+    """Runs a module and keeps what each operation returns."""
+
+    def of(self, inputs: Sequence[Tensor]) -> list[Any]:
+        """What each operation of the graph returns, in order."""
+        self.returned: list[Any] = []
+        self.run(*inputs)
+        return self.returned
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Keep what an operation returns."""
+        self.returned.append(super().run_node(n))
+        return self.returned[-1]
+
+
 class Writer:
     """Walks over a traced module and adds what it does to a graph; ``values`` holds what each operation became.
 
@@ -66,18 +82,15 @@ class Writer:
 
     def _probe(self) -> dict[fx.Node, tuple[tuple[int, ...], ...]]:
         """For each tensor, each axis's size under all probes; computes shapes only."""
-        from torch._subclasses.fake_tensor import FakeTensorMode
-        from torch.fx.passes.fake_tensor_prop import FakeTensorProp
-
         shapes: dict[fx.Node, list[tuple[int, ...]]] = {}
         dynamic = {axis for spec in self.inputs for axis in spec.shape if isinstance(axis, str)}
+        weightless = copy.deepcopy(self.traced).to("meta")
         for batch, length in PROBES:
             sizes = {axis: batch if axis == "batch" else length for axis in dynamic}
-            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            with torch.device("meta"):
                 inputs = [torch.empty(spec.resolve(**sizes), dtype=getattr(torch, spec.dtype)) for spec in self.inputs]
-            FakeTensorProp(self.traced, mode).propagate_dont_convert_inputs(*inputs)
-            for node in self.traced.graph.nodes:
-                value = node.meta.get("val")
+                values = _Values(weightless).of(inputs)
+            for node, value in zip(self.traced.graph.nodes, values, strict=True):
                 if isinstance(value, Tensor):
                     shapes.setdefault(node, []).append(tuple(value.shape))
         return {node: tuple(zip(*probed, strict=True)) for node, probed in shapes.items()}

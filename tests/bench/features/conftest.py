@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.scoring import artifact
 
+from vidgen.bench.scores.feature_settings import FeatureScoreSettings
 from vidgen.data.store import StoreWriter
 from vidgen.models.config import G3ANConfig, ModelInterface
 
+Make = Callable[..., FeatureScoreSettings]
 #: Side of the frames: small, for speed.
 SIDE = 16
 
@@ -48,3 +52,17 @@ def store(tmp_path: Path) -> Path:
             clip = (127.5 * (np.stack(frames) + 1)).astype(np.uint8)
             writer.add(clip, source=f"wave{number}", fps=25)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDGEN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def make(clean_artifact: Path, store: Path) -> Make:
+    def settings(**more: Any) -> FeatureScoreSettings:
+        given: dict[str, Any] = {"engines": (clean_artifact,), "reference": store, "n": 40, "backend": "fake"}
+        return FeatureScoreSettings(**{**given, "replicates": 10, **more})
+
+    return settings

@@ -20,11 +20,6 @@ from vidgen.runtime.backends import Backend, open_backend
 QUICK: dict[str, Any] = {"batches": (1,), "seconds": 0.0, "min_runs": 1, "rounds": 1, "warmup_seconds": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VIDGEN_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def reference(store: Path, tmp_path: Path) -> Path:
     out = tmp_path / "real.npz"

@@ -20,7 +20,6 @@ from vidgen.bench.scores.feature_settings import FeatureScoreSettings, StatsSett
 from vidgen.bench.scores.feature_statistics import stats
 from vidgen.bench.scores.frechet import frechet_distance
 from vidgen.bench.scores.intervals import Interval
-from vidgen.bench.scores.reference_file import extractor_of
 from vidgen.bench.scores.score import score, score_settings
 from vidgen.bench.scores.tally import Tally
 from vidgen.errors import BackendError, ScoreError, SettingsError, StorageError, VidgenError
@@ -29,20 +28,6 @@ from vidgen.runtime.manifest import Manifest, manifest_path
 from vidgen.runtime.sinks.npy import NpySink
 
 Make = Callable[..., FeatureScoreSettings]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VIDGEN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def make(clean_artifact: Path, store: Path) -> Make:
-    def settings(**more: Any) -> FeatureScoreSettings:
-        given: dict[str, Any] = {"engines": (clean_artifact,), "reference": store, "n": 40, "backend": "fake"}
-        return FeatureScoreSettings(**{**given, "replicates": 10, **more})
-
-    return settings
 
 
 def _second(path: Path, clean_artifact: Path) -> Path:
@@ -244,62 +229,6 @@ def test_the_reference_programs_statistics_are_read(make: Make, store: Path, tmp
 def test_statistics_without_features_still_give_the_distance(make: Make) -> None:
     found = score_features(make(features=False), extractor=PixelExtractor()).scores[0].spaces["features"]
     assert found.frechet.value > 0 and found.frechet.interval is None and found.kernel is None
-
-
-def test_every_space_is_scored_and_found_by_its_file(make: Make, store: Path, tmp_path: Path) -> None:
-    spaces = ("appearance", "motion")
-    stats(StatsSettings(source=store, out=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
-    both = score_features(make(reference=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
-    assert list(both.scores[0].spaces) == list(spaces) and len(both.rows()) == 3
-    one = score_features(make(reference=tmp_path / "ref-motion.npz"), extractor=PixelExtractor(spaces=spaces))
-    assert list(one.scores[0].spaces) == ["motion"]
-
-
-def test_files_of_a_longer_name_are_those_of_another_set(make: Make, store: Path, tmp_path: Path) -> None:
-    spaces = ("appearance", "motion")
-    taken = {"ref": 40, "ref-v2": 20}
-    for name, n in taken.items():
-        stats(StatsSettings(source=store, out=tmp_path / f"{name}.npz", n=n), extractor=PixelExtractor(spaces=spaces))
-    stats(StatsSettings(source=store, out=tmp_path / "ref-other.npz"), extractor=PixelExtractor(7))
-    both = score_features(make(reference=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces)).scores[0]
-    assert [both.spaces[space].reference_n for space in spaces] == [40, 40]
-    (tmp_path / "ref-v2-motion.npz").replace(tmp_path / "ref-motion.npz")
-    with pytest.raises(ScoreError, match=r"differ in .*samples: 40 and 20"):
-        score_features(make(reference=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
-
-
-def test_a_file_that_hides_those_of_the_spaces_is_told(make: Make, store: Path, tmp_path: Path) -> None:
-    spaces = ("appearance", "motion")
-    stats(StatsSettings(source=store, out=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
-    stats(StatsSettings(source=store, out=tmp_path / "ref.npz"), extractor=PixelExtractor())
-    with pytest.raises(ScoreError) as caught:
-        score_features(make(reference=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
-    assert "ref-appearance.npz" in caught.value.fix and "hides" in caught.value.fix
-
-
-def test_spaces_of_any_name_have_files(make: Make, store: Path, tmp_path: Path) -> None:
-    spaces = ("/pool/Flatten:0", "../../up", "a b", "a:b")
-    report = stats(StatsSettings(source=store, out=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
-    assert len(set(report.files.values())) == 4 and {path.parent for path in report.files.values()} == {tmp_path}
-    both = score_features(make(reference=tmp_path / "ref.npz"), extractor=PixelExtractor(spaces=spaces))
-    assert set(both.scores[0].spaces) == set(spaces)
-
-
-def test_statistics_name_the_extractor_with_its_size(store: Path, tmp_path: Path) -> None:
-    label = {"extractor": "random-r3d", "extractor_settings": {"size": [32, 32]}}
-    assert extractor_of(label) == "random-r3d@size=32"
-    assert extractor_of({**label, "extractor_settings": {"size": [64, 64]}}) == "random-r3d"
-    assert extractor_of({"extractor": "classifier", "extractor_settings": {"size": [64, 64]}}) == "classifier"
-    assert extractor_of({}) is extractor_of({"extractor": {"name": "x"}}) is None
-    with pytest.raises(ScoreError, match=r"PATH/own\.onnx"):
-        extractor_of({"extractor": "own.onnx"})
-
-
-def test_statistics_give_no_consent_to_what_they_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "trap.pt2").write_bytes(b"pickle")
-    with pytest.raises(ScoreError, match="without options"):
-        extractor_of({"extractor": "trap.pt2@trust=yes"})
 
 
 def test_a_report_is_written_and_an_impossible_one_refused_first(make: Make, tmp_path: Path) -> None:

@@ -49,11 +49,6 @@ class KnownGenerator(FakeBackend):
             output[row] = np.broadcast_to(levels.clip(0, 255).astype(np.uint8), output[row].shape)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VIDGEN_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def make(clean_artifact: Path, store: Path) -> Make:
     def settings(**more: Any) -> FeatureScoreSettings:

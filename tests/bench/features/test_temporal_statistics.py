@@ -30,11 +30,6 @@ from vidgen.runtime.sinks.npy import NpySink
 FIGURES = ("value", "order", "motion")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VIDGEN_CACHE", str(tmp_path / "cache"))
-
-
 def _stats(source: Path, out: Path, extractor: Any = None, **more: Any) -> Path:
     settings = StatsSettings(source=source, out=out, backend="fake", **more)
     stats(settings, extractor=extractor or ColourExtractor())

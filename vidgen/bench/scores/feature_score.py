@@ -70,7 +70,7 @@ def score_features(
     _check_out(settings)
     stored = read_reference(settings.reference)
     known = next(iter(stored.values())).protocol if stored else {}
-    named = None if extractor or settings.extractor else extractor_of(known)
+    named = None if extractor or settings.extractor else extractor_of(known, settings.weights)
     with join_ranks() as ranks, opened(settings, extractor, ranks, named) as network:
         frames = settings.frames or known.get("frames")
         protocol = make_protocol(settings.protocol, frames).for_extractor(network)

@@ -183,5 +183,5 @@ def bad(name: str, value: object, expected: str) -> SettingsError:
         f"cannot take features with {option} {value}",
         seen=f"{str(value) if isinstance(value, Path) else value!r}, expected {expected}",
         cause="the option is out of range",
-        fix=f"see vidgen score --help about {option}",
+        fix=f"see vidgen {'stats' if name in ('out', 'shard') else 'score'} --help about {option}",
     )

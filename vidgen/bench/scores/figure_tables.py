@@ -74,8 +74,10 @@ def disentanglement_notes(found: Sequence[Disentanglement | None]) -> list[str]:
     if not any(found):
         return []
     notes = [
-        "disentanglement 1: za moves appearance alone and zm motion alone, 0.5: both move both, 0: swapped; the last "
-        "columns are shares of a space's variance (z_content and z_motion count as za and zm)"
+        "disentanglement 1: za moves appearance alone and zm motion alone, 0.5: both move both, 0: swapped; the mean "
+        "of appearance (of the two spaces, how much rather appearance is what za moves) and motion (the same of zm)",
+        "za of appearance: share of the appearance features' variance that za makes; zm of motion likewise (z_content "
+        "and z_motion count as za and zm)",
     ]
     if any(one is not None and one.intervals for one in found):
         notes.append("± of disentanglement: other latents, drawn by resampling rows and columns")

@@ -118,14 +118,17 @@ def _fix(path: Path, name: str, spaces: Sequence[str]) -> str:
     return f"give the options it was made with, or make it again: vidgen stats DATA -o {path}"
 
 
-def extractor_of(label: Mapping[str, Any]) -> str | None:
+def extractor_of(label: Mapping[str, Any], weights: Path | None) -> str | None:
     """The ``--extractor`` that statistics name; None where they name none.
 
+    Args:
+        weights: the file that the user gave for it.
+
     Raises:
-        ScoreError: it is a file that is not here, or the name brings options along: statistics must not give the
-            user's consent to what they name.
+        ScoreError: it is a file that is not here, its weights were not given, or the name brings options along:
+            statistics must not give the user's consent to what they name.
     """
-    from vidgen.bench.scores.extractors import REGISTRY, parse_request, request_of
+    from vidgen.bench.scores.extractors import NEEDS_WEIGHTS, REGISTRY, parse_request, request_of
 
     name = label.get("extractor")
     if not isinstance(name, str):
@@ -143,5 +146,12 @@ def extractor_of(label: Mapping[str, Any]) -> str | None:
             seen=f"no file {name[:80]} here, expected it in this folder",
             cause="statistics keep the name of a user's own file, not its place",
             fix=f"say where it is: --extractor PATH/{name[:80]}",
+        )
+    if name in NEEDS_WEIGHTS and weights is None:
+        raise ScoreError(
+            f"cannot open the extractor {name} that the statistics name",
+            seen=f"no --weights, expected those with SHA-256 {str(label.get('weight_sha256', '?'))[:12]}...",
+            cause="statistics keep the hash of the weights they were made with, not their place",
+            fix="add --weights FILE.safetensors, the same file as for vidgen stats",
         )
     return request_of(name, label.get("extractor_settings"))

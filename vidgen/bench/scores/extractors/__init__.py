@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vidgen.runtime.manifest import Manifest
 
 __all__ = [
+    "NEEDS_WEIGHTS",
     "REGISTRY",
     "Extractor",
     "export_extractor",
@@ -32,6 +33,8 @@ REGISTRY: dict[str, str] = {
     "efficientnet-lite0": "ImageNet features of frames: appearance and motion; needs vidgen[scores]",
     "random-r3d": "random weights, a smoke test and no measure of quality",
 }
+#: Those whose weights are the user's own file.
+NEEDS_WEIGHTS = frozenset({"resnext101-kinetics", "classifier"})
 #: Options after a name: ``efficientnet-lite0@size=128``, ``my.onnx@range=-1..1,size=112,backend=openvino``.
 _REQUEST = re.compile(r"(?P<target>.+)@(?P<options>[a-z]+=[^=,@/\\]+(,[a-z]+=[^=,@/\\]+)*)")
 _FILE_OPTIONS = ("layout", "range", "frames", "size", "batch")
