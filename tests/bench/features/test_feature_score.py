@@ -308,7 +308,7 @@ def test_sets_without_any_variety_are_told(make: Make, tmp_path: Path) -> None:
     for number in range(12):
         np.save(folder / f"{number}.npy", np.full((16, 16, 16, 3), 77, np.uint8))
     report = score_features(make(engines=(), videos=(folder,), n=None, replicates=10), extractor=PixelExtractor())
-    assert any("of the first set have the same features" in text for text in report.notes())
+    assert any("of the scored set have the same features" in text for text in report.notes())
     json.dumps(report.to_dict(), allow_nan=False)
 
 

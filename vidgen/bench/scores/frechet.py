@@ -112,7 +112,7 @@ class FrechetSide:
         return cls(mean, factor, scale, scale * float(np.square(factor).sum()), int(count), "features")
 
     def to(self, other: FrechetSide) -> FrechetDistance:
-        """The distance of two sides.
+        """The distance of two sides; warnings call this one the scored set and the other the reference.
 
         Raises:
             ScoreError: they have other dimensions, or the distance is not finite.
@@ -266,20 +266,20 @@ def _too_few(count: int) -> ScoreError:
 def _warnings(a: FrechetSide, b: FrechetSide, clipped: float) -> list[str]:
     d = len(a.mean)
     found = []
-    for name, side in (("first", a), ("second", b)):
+    for name, side in (("scored set", a), ("reference", b)):
         if side.trace <= _STILL * float(np.square(side.mean).sum()):
             found.append(
-                f"all clips of the {name} set have the same features: they show the same, or the extractor sees nothing"
+                f"all clips of the {name} have the same features: they show the same, or the extractor sees nothing"
             )
         # A set of unknown size shows itself by a covariance without full rank.
         if side.n is not None and side.n <= d:
             found.append(
-                f"the {name} set has {side.n} clips for {d} features: its covariance is singular and the distance "
+                f"the {name} has {side.n} clips for {d} features: its covariance is singular and the distance "
                 "depends on the number of clips more than on their quality"
             )
         elif side.n is None and side.factor.shape[1] < d:
             found.append(
-                f"the {name} covariance has rank {side.factor.shape[1]} of {d}: it was taken from fewer clips than "
+                f"the covariance of the {name} has rank {side.factor.shape[1]} of {d}: it was taken from fewer clips than "
                 "features, or some features are constant"
             )
     if clipped > _TELL:
