@@ -159,7 +159,7 @@ def test_weights_count_rows_as_often() -> None:
 def test_sets_with_few_clips_are_warned_of(n: int, warned: bool) -> None:
     few, many = FrechetSide.of_features(draw(0, n, 16)), FrechetSide.of_features(draw(1, 200, 16))
     assert many.form == "cholesky" and (few.form == "features") == (n < 16)
-    for first, second, which in ((few, many, "first"), (many, few, "second")):
+    for first, second, which in ((few, many, "scored set"), (many, few, "reference")):
         assert [which in text for text in first.to(second).warnings] == [True] * warned
 
 

@@ -279,8 +279,8 @@ def _warnings(a: FrechetSide, b: FrechetSide, clipped: float) -> list[str]:
             )
         elif side.n is None and side.factor.shape[1] < d:
             found.append(
-                f"the covariance of the {name} has rank {side.factor.shape[1]} of {d}: it was taken from fewer clips than "
-                "features, or some features are constant"
+                f"the covariance of the {name} has rank {side.factor.shape[1]} of {d}: it was taken from fewer clips "
+                "than features, or some features are constant"
             )
     if clipped > _TELL:
         found.append(f"negative eigenvalues, {clipped:.1g} of the whole, were set to 0")
