@@ -44,7 +44,10 @@ def test_artifact_and_manifest_tell_the_whole_story(checkpoint, tmp_path):
 
 def test_half_precision_verifies_both_arrows(checkpoint, tmp_path):
     out = tmp_path / "half.onnx"
-    report = export(ExportSettings(checkpoint(use_attention=False), out, fp16=True, lowering="tensorrt"))
+    source = checkpoint(use_attention=False)
+    assert not export(ExportSettings(source, out)).replaced
+    report = export(ExportSettings(source, out, fp16=True, lowering="tensorrt"))
+    assert report.replaced == "float32" and f"{out}: replaces an earlier one in float32" in str(report)
     manifest = read_manifest(out)
     assert [check.arrow for check in manifest.verification] == ["torch -> onnx", "torch -> onnx, half"]
     assert manifest.precision.kind == "float16" and manifest.precision.half_share > 0.85

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidgen._files import atomic_files, json_text
 from vidgen._imports import require
+from vidgen.errors import VidgenError
 from vidgen.export import manifest as manifests
 from vidgen.export import verify as verification
 from vidgen.export.engine_artifact import Advance, Say, engine_form, engine_line, serialised, write_engine
@@ -20,7 +21,7 @@ from vidgen.export.precision_report import PrecisionReport, precision_report
 from vidgen.export.sensitivity import Found, half_graph, search
 from vidgen.export.settings import ExportSettings, bad_option
 from vidgen.models.config import ModelInterface
-from vidgen.runtime.manifest import ArrowCheck, Manifest, Precision, manifest_path
+from vidgen.runtime.manifest import ArrowCheck, Manifest, Precision, manifest_path, read_manifest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +39,7 @@ class ExportReport:
         manifest: of the .onnx. engine: manifest of the .plan, None without one.
         seconds: of the whole export.
         layers: which layers are half and which are not, and why; None without ``--fp16``.
+        replaced: precision of another .onnx that had this name before, as -o X.plan also writes X.onnx; empty if none.
     """
 
     paths: tuple[Path, ...]
@@ -45,6 +47,7 @@ class ExportReport:
     seconds: float
     engine: Manifest | None = None
     layers: PrecisionReport | None = None
+    replaced: str = ""
 
     def __str__(self) -> str:
         artifact = self.paths[0]
@@ -52,6 +55,8 @@ class ExportReport:
         half = f", {precision.half_share:.0%} of floating-point tensors in half" if precision.half_share else ""
         outcome = verification.Verification(artifact, self.manifest.verification)
         lines = [str(outcome), f"{artifact}: {_size(artifact)} for {self.manifest.lowering}{half}"]
+        if self.replaced:
+            lines.append(f"{artifact}: replaces an earlier one in {self.replaced}")
         if self.layers is not None:
             lines += [f"  {line}" for line in str(self.layers).splitlines()]
         if self.engine is not None:
@@ -74,6 +79,7 @@ class ExportReport:
             "manifest": self.manifest.to_dict(),
             "engine": None if self.engine is None else self.engine.to_dict(),
             "layers": None if self.layers is None else self.layers.to_dict(),
+            "replaced": self.replaced,
         }
 
 
@@ -103,6 +109,7 @@ def export(settings: ExportSettings, say: Say = lambda _: None, advance: Advance
     _check_family(settings, draft)
     form = None if settings.engine is None else engine_form(settings, draft, say)
     paths = [path for one in (settings.path, settings.engine) if one is not None for path in (one, manifest_path(one))]
+    before = _precision_of(settings.path)
     with atomic_files(*paths) as partials:
         partials[0].touch()
         say(f"writing the network for {settings.lowers_for}")
@@ -115,7 +122,16 @@ def export(settings: ExportSettings, say: Say = lambda _: None, advance: Advance
         if form is not None:
             engine = write_engine(settings, manifest, form, model, partials[2], say, advance)
             partials[3].write_text(json_text(engine.to_dict()), encoding="utf-8")
-    return ExportReport(tuple(paths), manifest, time.monotonic() - start, engine, layers)
+    replaced = before if before != manifest.precision.kind else ""
+    return ExportReport(tuple(paths), manifest, time.monotonic() - start, engine, layers, replaced)
+
+
+def _precision_of(artifact: Path) -> str:
+    """The precision of an artifact that is about to be replaced; empty where there is none that can be read."""
+    try:
+        return read_manifest(artifact).precision.kind
+    except VidgenError:
+        return ""
 
 
 def _cases(settings: ExportSettings, draft: Manifest) -> tuple[Case, ...]:
