@@ -31,9 +31,10 @@ LONGEST = (
 def pytest_configure(config: pytest.Config) -> None:
     """Give hypothesis all the time it needs on a busy machine, and undo an ignored SIGINT.
 
+    It draws the same cases every time, so that a red build means a change; fresh ones are drawn with VIDGEN_SLOW=1.
     A shell ignores it for what it starts in the background, and every child inherits that: tests of Ctrl-C would fail.
     """
-    hypothesis.settings.register_profile("vidgen", deadline=None)
+    hypothesis.settings.register_profile("vidgen", deadline=None, derandomize=os.environ.get("VIDGEN_SLOW") != "1")
     hypothesis.settings.load_profile("vidgen")
     config.option.loadscopereorder = False  # pytest-xdist: keep the order below instead of one by numbers of tests
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
