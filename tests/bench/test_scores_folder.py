@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +215,21 @@ def test_records_of_different_runs_are_not_mixed(tmp_path: Path) -> None:
     record(tmp_path, name="samples-1-of-2.json", settings={"n": 2, "seed": 0, "artifact": "b", "format": "npy"})
     with pytest.raises(DataError, match="differ in artifact"):
         list_videos(tmp_path, LABELS)
+
+
+def test_headers_are_parsed_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", painted(0))
+    original, at_work, most = np.lib.format.open_memmap, 0, 0
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        time.sleep(0.01)
+        at_work -= 1
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        clips = list(pool.map(read, [tmp_path / "a.npy"] * 8))
+    assert most == 1 and all(np.array_equal(clip, clips[0]) for clip in clips)

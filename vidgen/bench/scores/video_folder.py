@@ -6,6 +6,7 @@ import itertools
 import json
 import operator
 import re
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ _LARGEST = 8.0
 _TICK = 0.0004
 _LIMITS = ReadOptions(max_pixels=1 << 25, max_frames=100_000, strip_size=SIDE)
 _SUFFIXES = VIDEO_SUFFIXES | {".npy", ".webp"}
+#: Held while a header of .npy is read: it is parsed as Python text, and Python 3.11 counts the depth of that across
+#: threads, so that two at once fail now and then ("AST constructor recursion depth mismatch").
+_ONE_HEADER = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,8 @@ def _npy(path: Path, frames: int | None, side: int | None) -> Clips:
     """The first ``frames`` of an array, all when None; of any size where ``side`` is None."""
     try:
         # Mapped, not loaded: a header may claim more than there is. It refuses pickled objects and archives.
-        video = np.lib.format.open_memmap(path, mode="r")
+        with _ONE_HEADER:
+            video = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # a damaged header, which is Python text, fails in as many ways as a program
         seen = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise _unusable(path, seen, "it is damaged, cut short, or holds something else than one array") from error
