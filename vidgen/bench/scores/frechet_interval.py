@@ -68,7 +68,7 @@ def frechet_estimate(features: NDArray[np.floating], reference: FrechetSide) -> 
 
     The interval is that of the infinitesimal jackknife: the standard error is the root of the sum of the squared
     influences of the clips. It takes one decomposition, where a bootstrap takes one a replicate, and holds also with
-    fewer clips than features, where resampling clips makes it too wide by up to four times.
+    fewer clips than features.
 
     Args:
         features: [n, d], one row a clip.
